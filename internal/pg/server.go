@@ -1,0 +1,214 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/holdfast-pg/holdfast/internal/fault"
+)
+
+// ApplicationName is what pg_stat_activity shows of our connections.
+const ApplicationName = "holdfast"
+
+// MinVersion is the oldest PostgreSQL that is supported, as server_version_num.
+const MinVersion = 130000
+
+// Tablespace is a row of pg_tablespace that has a location.
+type Tablespace struct {
+	Name     string
+	OID      uint32
+	Location string
+}
+
+// Facts are what a backup records about its server.
+type Facts struct {
+	Version        int // server_version_num
+	VersionText    string
+	SystemID       string
+	InRecovery     bool
+	Timeline       uint32
+	DataDirectory  string
+	SegmentSize    uint64
+	ConfigFile     string
+	HBAFile        string
+	IdentFile      string
+	IncludedFiles  []string
+	Tablespaces    []Tablespace
+	DataChecksums  string
+	SummarizeWAL   string // "" before PostgreSQL 17
+	ClusterSize    int64
+	WALLevel       string
+	ArchiveMode    string
+	ArchiveCommand string
+	CurrentLSN     string // insert position, or last replayed on a standby
+	StartedAt      time.Time
+}
+
+// Conn is an ordinary connection for questions; backups have Session.
+type Conn struct{ c *pgx.Conn }
+
+// Connect opens a connection to the server that conninfo names.
+func Connect(ctx context.Context, conninfo string) (*Conn, error) {
+	c, err := connect(ctx, conninfo, ApplicationName, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{c}, nil
+}
+
+// Close ends the connection.
+func (c *Conn) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c.c.Close(ctx)
+}
+
+// Facts reads everything that a backup records about the server.
+func (c *Conn) Facts(ctx context.Context) (Facts, error) { return readFacts(ctx, c.c) }
+
+func readFacts(ctx context.Context, c *pgx.Conn) (Facts, error) {
+	var f Facts
+	err := c.QueryRow(ctx, `
+		select current_setting('server_version_num')::int, current_setting('server_version'),
+		       (select system_identifier::text from pg_control_system()),
+		       pg_is_in_recovery(),
+		       (select case when pg_is_in_recovery() and min_recovery_end_timeline > 0 then min_recovery_end_timeline
+		               else (select timeline_id from pg_control_checkpoint()) end from pg_control_recovery()),
+		       current_setting('data_directory'), pg_size_bytes(current_setting('wal_segment_size')),
+		       current_setting('config_file'), current_setting('hba_file'), current_setting('ident_file'),
+		       current_setting('data_checksums'), coalesce(current_setting('summarize_wal', true), ''),
+		       current_setting('wal_level'), current_setting('archive_mode'), current_setting('archive_command'),
+		       case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text,
+		       pg_postmaster_start_time()`).Scan(
+		&f.Version, &f.VersionText, &f.SystemID, &f.InRecovery, &f.Timeline, &f.DataDirectory, &f.SegmentSize,
+		&f.ConfigFile, &f.HBAFile, &f.IdentFile, &f.DataChecksums, &f.SummarizeWAL,
+		&f.WALLevel, &f.ArchiveMode, &f.ArchiveCommand, &f.CurrentLSN, &f.StartedAt)
+	if err != nil {
+		return f, queryError("read the server's settings", err)
+	}
+	if f.DataDirectory == "" || f.ConfigFile == "" {
+		return f, missingGrants("read the server's settings", c.Config().User, "GRANT pg_read_all_settings TO "+ident(c.Config().User))
+	}
+	rows, err := c.Query(ctx, `select distinct sourcefile from pg_settings where sourcefile is not null and sourcefile <> current_setting('config_file') order by 1`)
+	if err == nil {
+		f.IncludedFiles, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	if err != nil {
+		return f, queryError("list included files", err)
+	}
+	rows, err = c.Query(ctx, `select spcname, oid, pg_tablespace_location(oid) from pg_tablespace where pg_tablespace_location(oid) <> '' order by oid`)
+	if err == nil {
+		f.Tablespaces, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Tablespace])
+	}
+	if err != nil {
+		return f, queryError("list tablespaces", err)
+	}
+	if err := c.QueryRow(ctx, `select coalesce(sum(pg_tablespace_size(oid)), 0)::bigint from pg_tablespace`).Scan(&f.ClusterSize); err != nil {
+		return f, queryError("measure the cluster", err)
+	}
+	return f, nil
+}
+
+// CheckPrivileges verifies that a backup can be started, stopped and followed
+// by a WAL switch; the error holds the exact statements that grant what is missing.
+func (c *Conn) CheckPrivileges(ctx context.Context) error {
+	user := c.c.Config().User
+	var version int
+	var super bool
+	if err := c.c.QueryRow(ctx, `select current_setting('server_version_num')::int, (select rolsuper from pg_roles where rolname = current_user)`).Scan(&version, &super); err != nil {
+		return queryError("check privileges", err)
+	}
+	if super {
+		return nil
+	}
+	start, stop := "pg_backup_start(text, boolean)", "pg_backup_stop(boolean)"
+	if version < 150000 {
+		start, stop = "pg_start_backup(text, boolean, boolean)", "pg_stop_backup(boolean, boolean)"
+	}
+	var missing []string
+	for _, fn := range []string{start, stop, "pg_switch_wal()", "pg_create_restore_point(text)"} {
+		var ok bool
+		if err := c.c.QueryRow(ctx, `select has_function_privilege(current_user, $1, 'execute')`, fn).Scan(&ok); err != nil {
+			return queryError("check privileges", err)
+		}
+		if !ok {
+			missing = append(missing, "GRANT EXECUTE ON FUNCTION "+fn+" TO "+ident(user))
+		}
+	}
+	var settings bool
+	if err := c.c.QueryRow(ctx, `select pg_has_role(current_user, 'pg_read_all_settings', 'usage') and pg_has_role(current_user, 'pg_read_all_stats', 'usage')`).Scan(&settings); err != nil {
+		return queryError("check privileges", err)
+	}
+	if !settings {
+		missing = append(missing, "GRANT pg_read_all_settings, pg_read_all_stats TO "+ident(user))
+	}
+	if len(missing) > 0 {
+		return missingGrants("start a backup", user, missing...)
+	}
+	return nil
+}
+
+func missingGrants(op, user string, grants ...string) error {
+	return fault.New(fault.Permission, op, "", "PostgreSQL user %s lacks privileges", user).
+		WithHint("as a superuser, in database postgres: %s;", strings.Join(grants, "; "))
+}
+
+func ident(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// SwitchWAL ends the current WAL segment and returns its name; force writes a
+// checkpoint first, so that an idle server switches too.
+func (c *Conn) SwitchWAL(ctx context.Context, force bool) (string, error) {
+	if force {
+		if _, err := c.c.Exec(ctx, "checkpoint"); err != nil {
+			return "", queryError("checkpoint", err)
+		}
+	}
+	return switchWAL(ctx, c.c)
+}
+
+func switchWAL(ctx context.Context, c *pgx.Conn) (string, error) {
+	var name string
+	if err := c.QueryRow(ctx, "select pg_walfile_name(pg_switch_wal())").Scan(&name); err != nil {
+		return "", queryError("switch WAL", err)
+	}
+	return name, nil
+}
+
+// queryError gives a failed statement a kind and drops what the server says of
+// the statement's text.
+func queryError(op string, err error) error {
+	var server *pgconn.PgError
+	if errors.As(err, &server) {
+		kind := fault.Internal
+		switch {
+		case server.Code == "42501":
+			kind = fault.Permission
+		case strings.HasPrefix(server.Code, "57P"), strings.HasPrefix(server.Code, "08"), server.Code == "53300":
+			kind = fault.Connection
+		}
+		return fault.New(kind, op, "", "PostgreSQL: %s (SQLSTATE %s)", server.Message, server.Code)
+	}
+	if errors.Is(err, context.Canceled) {
+		return fault.Wrap(fault.Cancelled, op, "", err)
+	}
+	return fault.New(fault.Connection, op, "", "the connection to PostgreSQL failed: %w", err)
+}
+
+// Major is the major version of a server_version_num.
+func Major(version int) string { return strconv.Itoa(version / 10000) }
+
+// VersionError refuses a server that is too old.
+func VersionError(version int) error {
+	if version >= MinVersion {
+		return nil
+	}
+	return fault.New(fault.Refused, "back up PostgreSQL", fmt.Sprintf("%d.%d", version/10000, version%10000), "versions before 13 are not supported").
+		WithHint("upgrade the server, or keep Barman for it")
+}
