@@ -1,0 +1,217 @@
+package pylit
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxDepth bounds nesting, so that no input exhausts the stack.
+const maxDepth = 100
+
+// Parse reads one literal.
+func Parse(s string) (Value, error) {
+	p := &parser{s: s}
+	p.blanks()
+	v, err := p.value(0)
+	if err != nil {
+		return Value{}, err
+	}
+	p.blanks()
+	if p.i < len(p.s) {
+		return Value{}, p.errorf("there is more after the value")
+	}
+	return v, nil
+}
+
+type parser struct {
+	s string
+	i int
+}
+
+func (p *parser) errorf(format string, args ...any) error {
+	return fmt.Errorf("Python literal, character %d: %s", p.i+1, fmt.Sprintf(format, args...))
+}
+
+func (p *parser) blanks() {
+	for p.i < len(p.s) && strings.IndexByte(" \t\r\n", p.s[p.i]) >= 0 {
+		p.i++
+	}
+}
+
+func (p *parser) peek() byte {
+	if p.i < len(p.s) {
+		return p.s[p.i]
+	}
+	return 0
+}
+
+func (p *parser) value(depth int) (Value, error) {
+	if depth > maxDepth {
+		return Value{}, p.errorf("it is nested too deeply")
+	}
+	switch c := p.peek(); {
+	case c == '\'' || c == '"':
+		s, err := p.str()
+		return Str(s), err
+	case c == '[':
+		items, _, err := p.items(']', depth)
+		return Value{Kind: List, Items: items}, err
+	case c == '(':
+		items, comma, err := p.items(')', depth)
+		if err == nil && len(items) == 1 && !comma {
+			return items[0], nil
+		}
+		return Value{Kind: Tuple, Items: items}, err
+	case c == '{':
+		return p.dict(depth)
+	}
+	start := p.i
+	for p.i < len(p.s) && strings.IndexByte(" \t\r\n,:)]}", p.s[p.i]) < 0 {
+		p.i++
+	}
+	return p.word(p.s[start:p.i])
+}
+
+func (p *parser) word(w string) (Value, error) {
+	switch w {
+	case "None":
+		return Value{}, nil
+	case "True", "False":
+		return Value{Kind: Bool, Bool: w == "True"}, nil
+	}
+	digits := strings.TrimPrefix(strings.TrimPrefix(w, "-"), "+")
+	if digits != "" && strings.Trim(digits, "0123456789") == "" {
+		return Value{Kind: Int, Int: strings.TrimPrefix(w, "+")}, nil
+	}
+	if digits != "" && strings.Trim(digits, "0123456789.eE+-") == "" {
+		if f, err := strconv.ParseFloat(w, 64); err == nil {
+			return F(f), nil
+		}
+	}
+	return Value{}, p.errorf("%q is no literal", w)
+}
+
+func (p *parser) items(end byte, depth int) (items []Value, comma bool, err error) {
+	p.i++
+	for {
+		p.blanks()
+		if p.peek() == end {
+			p.i++
+			return items, comma, nil
+		}
+		if len(items) > 0 && !comma {
+			return nil, false, p.errorf("a comma or %q is missing", end)
+		}
+		v, err := p.value(depth + 1)
+		if err != nil {
+			return nil, false, err
+		}
+		items = append(items, v)
+		p.blanks()
+		if comma = p.peek() == ','; comma {
+			p.i++
+		}
+	}
+}
+
+func (p *parser) dict(depth int) (Value, error) {
+	d := Value{Kind: Dict}
+	p.i++
+	comma := true
+	for {
+		p.blanks()
+		if p.peek() == '}' {
+			p.i++
+			return d, nil
+		}
+		if !comma {
+			return d, p.errorf("a comma or '}' is missing")
+		}
+		k, err := p.value(depth + 1)
+		if err != nil {
+			return d, err
+		}
+		p.blanks()
+		if p.peek() != ':' {
+			return d, p.errorf("a colon is missing")
+		}
+		p.i++
+		p.blanks()
+		v, err := p.value(depth + 1)
+		if err != nil {
+			return d, err
+		}
+		d.Pairs = append(d.Pairs, Pair{k, v})
+		p.blanks()
+		if comma = p.peek() == ','; comma {
+			p.i++
+		}
+	}
+}
+
+// str reads a quoted string, and those that follow it, as Python joins them.
+func (p *parser) str() (string, error) {
+	var b strings.Builder
+	for {
+		q := p.s[p.i]
+		p.i++
+		for {
+			if p.i >= len(p.s) {
+				return "", p.errorf("the closing quote is missing")
+			}
+			c := p.s[p.i]
+			p.i++
+			if c == q {
+				break
+			}
+			if c != '\\' {
+				b.WriteByte(c)
+				continue
+			}
+			if err := p.escape(&b); err != nil {
+				return "", err
+			}
+		}
+		at := p.i
+		p.blanks()
+		if c := p.peek(); c != '\'' && c != '"' {
+			p.i = at
+			return b.String(), nil
+		}
+	}
+}
+
+func (p *parser) escape(b *strings.Builder) error {
+	if p.i >= len(p.s) {
+		return p.errorf("the closing quote is missing")
+	}
+	c := p.s[p.i]
+	p.i++
+	simple := map[byte]byte{'n': '\n', 't': '\t', 'r': '\r', '\\': '\\', '\'': '\'', '"': '"', 'a': 7, 'b': 8, 'f': 12, 'v': 11, '0': 0}
+	if r, ok := simple[c]; ok {
+		b.WriteByte(r)
+		return nil
+	}
+	width := map[byte]int{'x': 2, 'u': 4, 'U': 8}[c]
+	if width == 0 {
+		b.WriteByte('\\')
+		b.WriteByte(c)
+		return nil
+	}
+	if p.i+width > len(p.s) {
+		return p.errorf("an escape is cut short")
+	}
+	n, err := strconv.ParseUint(p.s[p.i:p.i+width], 16, 32)
+	if err != nil || n > utf8.MaxRune {
+		return p.errorf("%q is no escape", p.s[p.i:p.i+width])
+	}
+	p.i += width
+	if n >= 0xDC80 && n <= 0xDCFF {
+		b.WriteByte(byte(n))
+		return nil
+	}
+	b.WriteRune(rune(n))
+	return nil
+}
