@@ -1,0 +1,9 @@
+// Package restore turns a backup of the catalogue into a PostgreSQL data
+// directory, following a plan of package restoreplan.
+//
+// The destination is complete or absent: it is built in a sibling and renamed.
+// Where that is impossible (a mount point, a parent that is not ours) it is
+// built in place, with a marker that makes an unfinished restore recognisable,
+// and with global/pg_control, without which no server starts, placed last.
+// It needs no Temporal and never talks to PostgreSQL.
+package restore

@@ -1,0 +1,165 @@
+package restore
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-pg/holdfast/internal/atomicfile"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+)
+
+// Marker is the name of the file that an unfinished restore leaves in a
+// directory that it had to build in place.
+const Marker = ".holdfast-restore-unfinished"
+
+// place is one directory that a restore builds: the destination, or a
+// tablespace's.
+type place struct {
+	final   string
+	build   string // where it is built: a sibling, or final itself
+	inPlace bool
+	lock    *os.File
+}
+
+// openPlace claims a directory. A final directory that holds anything but an
+// unfinished restore is refused.
+func openPlace(final string) (*place, error) {
+	switch free, err := vacant(final); {
+	case err != nil:
+		return nil, err
+	case !free:
+		return nil, fault.New(fault.Refused, "restore to", final, "the directory is not empty").
+			WithHint("name an empty or new directory; nothing was changed")
+	}
+	parent := filepath.Dir(final)
+	p := &place{final: final, build: filepath.Join(parent, "."+filepath.Base(final)+".holdfast-restore")}
+	_, err := os.Lstat(final)
+	exists := err == nil
+	p.inPlace = exists && (isMountPoint(final) || unix.Access(parent, unix.W_OK) != nil)
+	if p.inPlace {
+		p.build = final
+	} else if err := os.MkdirAll(parent, 0o755); err != nil {
+		return nil, fault.Wrap(fault.Internal, "create directory", parent, err)
+	}
+	if err := p.claim(); err != nil {
+		return nil, err
+	}
+	if err := p.empty(); err != nil {
+		p.lock.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// claim makes sure that one restore builds this directory at a time. The lock
+// is on the directory itself, so nothing is left of it when we die.
+func (p *place) claim() error {
+	if err := os.Mkdir(p.build, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fault.Wrap(fault.Internal, "create directory", p.build, err)
+	}
+	d, err := os.Open(p.build)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "open directory", p.build, err)
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		d.Close()
+		return fault.New(fault.Refused, "restore to", p.final, "another restore is building this directory").
+			WithHint("wait for it to end, or restore to another directory")
+	}
+	p.lock = d
+	return nil
+}
+
+// empty removes what a killed restore left, and marks a directory that is
+// built in place.
+func (p *place) empty() error {
+	entries, err := os.ReadDir(p.build)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "read directory", p.build, err)
+	}
+	if p.inPlace {
+		if err := atomicfile.Write(filepath.Join(p.build, Marker), []byte("a restore of holdfast did not finish here; run it again, or empty this directory\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	for _, e := range entries {
+		if e.Name() == Marker || e.Name() == "lost+found" {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(p.build, e.Name())); err != nil {
+			return fault.Wrap(fault.Internal, "remove", filepath.Join(p.build, e.Name()), err)
+		}
+	}
+	return nil
+}
+
+// sync makes what was built durable.
+func (p *place) sync() error {
+	if err := unix.Syncfs(int(p.lock.Fd())); err != nil {
+		return fault.Wrap(fault.Internal, "flush the file system of", p.build, err)
+	}
+	return nil
+}
+
+// finish gives the directory its final name.
+func (p *place) finish() error {
+	defer p.lock.Close()
+	if p.inPlace {
+		if err := os.Remove(filepath.Join(p.final, Marker)); err != nil {
+			return fault.Wrap(fault.Internal, "remove", Marker, err)
+		}
+		return atomicfile.SyncDir(p.final)
+	}
+	if err := os.Rename(p.build, p.final); err != nil {
+		return fault.Wrap(fault.Internal, "rename to", p.final, err)
+	}
+	return atomicfile.SyncDir(filepath.Dir(p.final))
+}
+
+// abandon removes what was built. In place, the marker stays when the removal
+// itself fails.
+func (p *place) abandon() {
+	defer p.lock.Close()
+	if !p.inPlace {
+		os.RemoveAll(p.build)
+		return
+	}
+	if p.empty() == nil {
+		os.Remove(filepath.Join(p.final, Marker))
+	}
+}
+
+// vacant reports whether a directory is absent, empty, or holds an unfinished
+// restore.
+func vacant(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fault.Wrap(fault.Internal, "read directory", dir, err)
+	}
+	others := 0
+	for _, e := range entries {
+		switch e.Name() {
+		case Marker:
+			return true, nil
+		case "lost+found":
+		default:
+			others++
+		}
+	}
+	return others == 0, nil
+}
+
+func isMountPoint(dir string) bool {
+	var here, above unix.Stat_t
+	if unix.Stat(dir, &here) != nil || unix.Stat(filepath.Join(dir, ".."), &above) != nil {
+		return false
+	}
+	return here.Dev != above.Dev || here.Ino == above.Ino
+}

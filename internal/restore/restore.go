@@ -1,0 +1,209 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-pg/holdfast/internal/atomicfile"
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/restoreplan"
+)
+
+// walFetcher delivers one file of the WAL archive, uncompressed.
+type walFetcher interface {
+	Fetch(ctx context.Context, name, dest string) error
+}
+
+// Source is where a backup's files are.
+type Source struct {
+	Info      *backupinfo.Info
+	Data      string            // the image of the data directory
+	TableDirs map[uint32]string // the image of each tablespace, by OID
+	WAL       walFetcher
+}
+
+// Options bound a restore.
+type Options struct {
+	Jobs     int                     // files copied at once; at least 1
+	Progress func(done, total int64) // bytes; may be nil
+}
+
+// Result says what was done.
+type Result struct {
+	Files, Bytes int64
+	WALFiles     int
+	Changes      []Change // settings that were changed in the restored configuration
+	Warnings     []Change // settings that the user should look at
+	MissingFiles []string // configuration files that the backup does not hold
+}
+
+// Run carries out a plan. On failure the destinations are as they were.
+func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (res *Result, err error) {
+	trees, err := inventory(src, plan)
+	if err != nil {
+		return nil, err
+	}
+	places := map[string]*place{}
+	finished := 0
+	defer func() {
+		if err != nil && finished == 0 {
+			for _, p := range places {
+				p.abandon()
+			}
+		}
+	}()
+	order := []*place{}
+	// The data directory comes first, so that a tablespace below it can be
+	// built inside its tree.
+	for _, t := range trees {
+		if t.inside(plan.Dest) {
+			continue
+		}
+		p, err := openPlace(t.dest)
+		if err != nil {
+			return nil, err
+		}
+		places[t.dest] = p
+		order = append(order, p)
+	}
+	for _, t := range trees {
+		t.locate(plan.Dest, places)
+	}
+	if err := enoughSpace(trees, src, plan); err != nil {
+		return nil, err
+	}
+
+	res = &Result{}
+	c := newCopier(ctx, opt, trees)
+	if err := c.run(trees); err != nil {
+		return nil, err
+	}
+	res.Files, res.Bytes = c.files.Load(), c.bytes.Load()
+	data := places[plan.Dest]
+	if err := linkTablespaces(data.build, plan); err != nil {
+		return nil, err
+	}
+	if err := fetchWAL(ctx, src, plan, data.build, max(1, opt.Jobs)); err != nil {
+		return nil, err
+	}
+	res.WALFiles = len(plan.WAL)
+	if err := res.configure(data.build, src.Info, plan); err != nil {
+		return nil, err
+	}
+	if err := atomicfile.Write(filepath.Join(data.build, ".barman-recover.info"), src.Info.Encode(), 0o600); err != nil {
+		return nil, err
+	}
+	for _, p := range order {
+		if err := p.sync(); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.control(trees[0]); err != nil {
+		return nil, err
+	}
+	if err := data.sync(); err != nil {
+		return nil, err
+	}
+	// Tablespaces first: a data directory under its final name is complete.
+	for i := len(order) - 1; i >= 0; i-- {
+		if err := order[i].finish(); err != nil {
+			return nil, err
+		}
+		finished++
+	}
+	return res, nil
+}
+
+// linkTablespaces makes the links of pg_tblspc anew; those of the source would
+// lead into the running server's directories.
+func linkTablespaces(data string, plan *restoreplan.Plan) error {
+	dir := filepath.Join(data, "pg_tblspc")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fault.Wrap(fault.Internal, "create directory", dir, err)
+	}
+	for _, t := range plan.Tablespaces {
+		link := filepath.Join(dir, fmt.Sprint(t.OID))
+		if err := os.Symlink(t.Dest, link); err != nil {
+			return fault.Wrap(fault.Internal, "link tablespace "+t.Name, link, err)
+		}
+	}
+	return nil
+}
+
+func fetchWAL(ctx context.Context, src Source, plan *restoreplan.Plan, data string, jobs int) error {
+	for _, dir := range []string{"pg_wal/archive_status", plan.WALDir} {
+		if err := os.MkdirAll(filepath.Join(data, dir), 0o700); err != nil {
+			return fault.Wrap(fault.Internal, "create directory", dir, err)
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(jobs)
+	for _, name := range plan.WAL {
+		g.Go(func() error {
+			if err := src.WAL.Fetch(ctx, name, filepath.Join(data, plan.WALDir, name)); err != nil {
+				return fault.Wrap(fault.Internal, "fetch WAL", name, err)
+			}
+			if !plan.MarkDone {
+				return nil
+			}
+			done := filepath.Join(data, "pg_wal/archive_status", name+".done")
+			if err := os.WriteFile(done, nil, 0o600); err != nil {
+				return fault.Wrap(fault.Internal, "create", done, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// enoughSpace refuses a restore that cannot fit, before a byte is written.
+func enoughSpace(trees []*tree, src Source, plan *restoreplan.Plan) error {
+	need := map[uint64]int64{}
+	at := map[uint64]string{}
+	free := map[uint64]int64{}
+	for i, t := range trees {
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Dir(t.existing()), &st); err != nil {
+			return fault.Wrap(fault.Internal, "stat", t.build, err)
+		}
+		var fsys unix.Statfs_t
+		if err := unix.Statfs(t.existing(), &fsys); err != nil {
+			return fault.Wrap(fault.Internal, "statfs", t.build, err)
+		}
+		need[st.Dev] += t.bytes
+		if i == 0 && src.Info.SegmentSize != nil {
+			need[st.Dev] += int64(len(plan.WAL)) * int64(*src.Info.SegmentSize)
+		}
+		at[st.Dev], free[st.Dev] = t.dest, int64(fsys.Bavail)*fsys.Bsize
+	}
+	for dev, n := range need {
+		if n > free[dev] {
+			return fault.New(fault.Disk, "restore to", at[dev], "%d bytes are needed, %d are free", n, free[dev]).
+				WithHint("free %d bytes on that file system, or restore to another one; nothing was written", n-free[dev])
+		}
+	}
+	return nil
+}
+
+// exclusions of §12.2: contents that belong to the source's server, and files
+// that a restore makes itself. Paths are relative to the data directory.
+func excluded(rel string, isDir bool) bool {
+	switch rel {
+	case "postmaster.pid", "recovery.conf", "tablespace_map", "recovery.signal", "standby.signal", "global/pg_control", "postgresql.auto.conf.tmp":
+		return true
+	}
+	for _, dir := range []string{"pg_log", "log", "pg_xlog", "pg_wal"} {
+		if strings.HasPrefix(rel, dir+"/") {
+			return true
+		}
+	}
+	// Only links lead to tablespaces there; a real directory is a developer's in-place tablespace.
+	return !isDir && strings.HasPrefix(rel, "pg_tblspc/") && strings.Count(rel, "/") == 1
+}

@@ -1,0 +1,218 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/restoreplan"
+)
+
+// tree is one directory of the backup and where it goes.
+type tree struct {
+	src, dest string
+	build     string
+	isData    bool
+	files     int64
+	bytes     int64
+}
+
+func inventory(src Source, plan *restoreplan.Plan) ([]*tree, error) {
+	trees := []*tree{{src: src.Data, dest: plan.Dest, isData: true}}
+	for _, t := range plan.Tablespaces {
+		dir, ok := src.TableDirs[t.OID]
+		if !ok {
+			return nil, fault.New(fault.Corrupt, "restore", string(src.Info.ID), "the backup has no directory of tablespace %s (%d)", t.Name, t.OID)
+		}
+		trees = append(trees, &tree{src: dir, dest: t.Dest})
+	}
+	for _, t := range trees {
+		if err := t.walk(func(_ string, d fs.DirEntry) error {
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			if info.Mode().IsRegular() {
+				t.files++
+				t.bytes += info.Size()
+			}
+			return nil
+		}); err != nil {
+			return nil, fault.Wrap(fault.Internal, "read backup directory", t.src, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(src.Data, "global/pg_control")); err != nil {
+		return nil, fault.New(fault.Corrupt, "restore", string(src.Info.ID), "the backup's files lack global/pg_control: %w", err).
+			WithHint("restore another backup")
+	}
+	return trees, nil
+}
+
+// walk visits everything below the tree that belongs to a restore.
+func (t *tree) walk(visit func(rel string, d fs.DirEntry) error) error {
+	return filepath.WalkDir(t.src, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(t.src, path)
+		if err != nil || rel == "." {
+			return err
+		}
+		if t.isData && excluded(rel, d.IsDir()) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		return visit(rel, d)
+	})
+}
+
+// inside reports whether the tree belongs below the data directory's final
+// name, where it is built together with it.
+func (t *tree) inside(data string) bool { return !t.isData && strings.HasPrefix(t.dest, data+"/") }
+
+func (t *tree) locate(data string, places map[string]*place) {
+	if t.inside(data) {
+		t.build = filepath.Join(places[data].build, strings.TrimPrefix(t.dest, data+"/"))
+		return
+	}
+	t.build = places[t.dest].build
+}
+
+// existing is the deepest existing directory of where the tree is built.
+func (t *tree) existing() string {
+	dir := t.build
+	for {
+		if _, err := os.Stat(dir); err == nil || dir == "/" {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+type copier struct {
+	ctx          context.Context
+	jobs         int
+	progress     func(done, total int64)
+	total        int64
+	files, bytes atomic.Int64
+}
+
+func newCopier(ctx context.Context, opt Options, trees []*tree) *copier {
+	c := &copier{ctx: ctx, jobs: max(1, opt.Jobs), progress: opt.Progress}
+	for _, t := range trees {
+		c.total += t.bytes
+	}
+	return c
+}
+
+func (c *copier) run(trees []*tree) error {
+	g, ctx := errgroup.WithContext(c.ctx)
+	g.SetLimit(c.jobs)
+	for _, t := range trees {
+		if err := os.MkdirAll(t.build, 0o700); err != nil {
+			return fault.Wrap(fault.Internal, "create directory", t.build, err)
+		}
+		if err := t.walk(func(rel string, d fs.DirEntry) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return c.entry(g, t, rel, d)
+		}); err != nil {
+			// The first failed copy is the reason for a cancelled walk.
+			return errors.Join(g.Wait(), fault.Wrap(fault.Internal, "copy", t.src, err))
+		}
+	}
+	return g.Wait()
+}
+
+func (c *copier) entry(g *errgroup.Group, t *tree, rel string, d fs.DirEntry) error {
+	src, dst := filepath.Join(t.src, rel), filepath.Join(t.build, rel)
+	if t.isData && rel == "backup_manifest" {
+		// Its name says which backup it is the manifest of (Barman does the same).
+		dst += "." + filepath.Base(filepath.Dir(t.src))
+	}
+	info, err := d.Info()
+	if err != nil {
+		return err
+	}
+	switch {
+	case d.IsDir():
+		if err := os.Mkdir(dst, info.Mode().Perm()|0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	case info.Mode()&fs.ModeSymlink != 0:
+		to, err := os.Readlink(src)
+		if err != nil {
+			return err
+		}
+		return os.Symlink(to, dst)
+	case info.Mode().IsRegular():
+		g.Go(func() error {
+			n, err := copyFile(src, dst, info)
+			if err != nil {
+				return fault.Wrap(fault.Internal, "restore file", dst, err)
+			}
+			c.files.Add(1)
+			if done := c.bytes.Add(n); c.progress != nil {
+				c.progress(done, c.total)
+			}
+			return nil
+		})
+	default:
+		return fmt.Errorf("%s is neither a file, a directory nor a link", src)
+	}
+	return nil
+}
+
+// control copies the last file, without which no server starts.
+func (c *copier) control(data *tree) error {
+	rel := "global/pg_control"
+	src := filepath.Join(data.src, rel)
+	info, err := os.Stat(src)
+	if err != nil {
+		return fault.Wrap(fault.Corrupt, "restore file", rel, err)
+	}
+	n, err := copyFile(src, filepath.Join(data.build, rel), info)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "restore file", rel, err)
+	}
+	c.files.Add(1)
+	c.bytes.Add(n)
+	return nil
+}
+
+// copyFile copies content, permission bits and modification time; a file that
+// is not as long as the catalogue's is an error.
+func copyFile(src, dst string, info fs.FileInfo) (int64, error) {
+	in, err := os.Open(src)
+	if err != nil {
+		return 0, err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, info.Mode().Perm()|0o600)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(out, in)
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil && n != info.Size() {
+		err = fmt.Errorf("%d bytes were copied, %d expected", n, info.Size())
+	}
+	if err != nil {
+		return n, err
+	}
+	return n, os.Chtimes(dst, info.ModTime(), info.ModTime())
+}

@@ -1,0 +1,287 @@
+package restoreplan
+
+import (
+	"fmt"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/wal"
+)
+
+const op = "restore"
+
+// Target is where recovery stops. The zero value is the end of the archived WAL.
+type Target struct {
+	Time      time.Time // recovery_target_time; zero for none
+	LSN       wal.LSN   // recovery_target_lsn; zero for none
+	Immediate bool      // recovery_target = 'immediate'
+	Timeline  string    // a number, "current", "latest", or "" for latest
+	Action    string    // pause, shutdown, promote, or "" for PostgreSQL's default
+}
+
+// PointInTime reports whether the target names a moment.
+func (t Target) PointInTime() bool {
+	return !t.Time.IsZero() || t.LSN != 0 || t.Immediate || t.Timeline != ""
+}
+
+// Request is what the user asked for.
+type Request struct {
+	Dest        string
+	Tablespaces map[string]string // tablespace name to new directory
+	GetWAL      bool              // fetch WAL through restore_command instead of copying it
+	RestoreWith string            // the restore_command used with GetWAL
+	Standby     bool
+	Target      Target
+}
+
+// WALFile is one file of the archive, as xlog.db knows it.
+type WALFile struct {
+	Name string
+	At   time.Time // when it was last written on the source
+}
+
+// Archive is what the WAL archive holds.
+type Archive struct {
+	Files     []WALFile
+	Histories map[uint32]wal.History
+}
+
+// Tablespace is one tablespace directory to rebuild.
+type Tablespace struct {
+	OID  uint32
+	Name string
+	Dest string
+}
+
+// Plan is what a restore will do.
+type Plan struct {
+	Dest        string
+	Tablespaces []Tablespace
+	WAL         []string // files to copy, in order of name
+	WALDir      string   // relative to Dest
+	MarkDone    bool     // write archive_status/<name>.done for each copied file
+	Settings    []string // lines appended to postgresql.auto.conf
+	Signal      string   // recovery.signal, standby.signal or ""
+	Timeline    uint32   // the timeline that recovery follows
+	Notes       []string // what the user should know
+}
+
+// PlainWALDir and RecoveryWALDir are where copied WAL goes without and with a
+// recovery configuration (Barman uses the same names).
+const (
+	PlainWALDir    = "pg_wal"
+	RecoveryWALDir = "barman_wal"
+)
+
+// Make plans the restore of one backup, or says why it cannot be done.
+func Make(b *backupinfo.Info, req Request, arch Archive) (*Plan, error) {
+	if err := usable(b); err != nil {
+		return nil, err
+	}
+	p := &Plan{Dest: filepath.Clean(req.Dest), WALDir: PlainWALDir}
+	var err error
+	if p.Tablespaces, err = relocate(b, req.Tablespaces); err != nil {
+		return nil, err
+	}
+	if err := p.checkPaths(); err != nil {
+		return nil, err
+	}
+	if p.Timeline, err = timeline(b, req.Target.Timeline, arch); err != nil {
+		return nil, err
+	}
+	files, err := p.chooseWAL(b, req, arch)
+	if err != nil {
+		return nil, err
+	}
+	configured := req.Target.PointInTime() || req.GetWAL || req.Standby
+	if !req.GetWAL {
+		p.WAL = files
+		p.MarkDone = !configured
+		if configured {
+			p.WALDir = RecoveryWALDir
+		}
+	}
+	if configured {
+		p.configure(req)
+	}
+	return p, nil
+}
+
+func usable(b *backupinfo.Info) error {
+	id := string(b.ID)
+	refuse := func(format string, args ...any) error { return fault.New(fault.Refused, op, id, format, args...) }
+	if !b.Status.CopyDone() {
+		return fault.New(fault.Refused, op, id, "the backup is %s, only DONE and WAITING_FOR_WALS ones can be restored", b.Status).
+			WithHint("choose another one: holdfast list-backups %s", b.ServerName)
+	}
+	switch {
+	case b.Parent != nil:
+		return refuse("it is an incremental backup; this version restores full backups only")
+	case b.Snapshots != nil:
+		return refuse("it consists of disk snapshots; this version restores backups that are kept as files only")
+	case b.Encryption != nil && *b.Encryption != "none":
+		return refuse("it is encrypted with %s; this version restores unencrypted backups only", *b.Encryption)
+	case b.Compression != nil:
+		return refuse("it is kept as %s-compressed tar files; this version restores plain backups only", *b.Compression)
+	case b.BeginWAL == nil || b.EndWAL == nil || b.Timeline == nil || b.BeginLSN == nil || b.EndLSN == nil:
+		return refuse("its backup.info lacks the begin or end of its WAL")
+	case b.Version != nil && *b.Version < 120000:
+		return refuse("it is of PostgreSQL %d; recovery is configured for PostgreSQL 12 and later only", *b.Version/10000)
+	}
+	return nil
+}
+
+func relocate(b *backupinfo.Info, moved map[string]string) ([]Tablespace, error) {
+	var out []Tablespace
+	known := map[string]bool{}
+	for _, t := range b.Tablespaces {
+		known[t.Name] = true
+		dest := t.Location
+		if d, ok := moved[t.Name]; ok {
+			if !filepath.IsAbs(d) {
+				return nil, fault.New(fault.Usage, op, "--tablespace "+t.Name+":"+d, "the directory is not an absolute path")
+			}
+			dest = d
+		}
+		out = append(out, Tablespace{OID: t.OID, Name: t.Name, Dest: filepath.Clean(dest)})
+	}
+	var names []string
+	for name := range moved {
+		if !known[name] {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 0 {
+		sort.Strings(names)
+		have := "has no tablespaces"
+		if len(out) > 0 {
+			var all []string
+			for _, t := range out {
+				all = append(all, t.Name)
+			}
+			have = "has " + strings.Join(all, ", ")
+		}
+		return nil, fault.New(fault.Usage, op, "--tablespace "+names[0], "backup %s %s", b.ID, have)
+	}
+	return out, nil
+}
+
+// checkPaths refuses directories that lie in each other; only a tablespace
+// that lay inside the data directory may lie there again.
+func (p *Plan) checkPaths() error {
+	for i, t := range p.Tablespaces {
+		if within(p.Dest, t.Dest) {
+			return fault.New(fault.Usage, op, t.Dest, "tablespace %s would contain the destination %s", t.Name, p.Dest).
+				WithHint("give it another directory: --tablespace %s:DIR", t.Name)
+		}
+		for _, u := range p.Tablespaces[:i] {
+			if within(t.Dest, u.Dest) || within(u.Dest, t.Dest) {
+				return fault.New(fault.Usage, op, t.Dest, "tablespaces %s and %s would share a directory", u.Name, t.Name).
+					WithHint("give each a directory of its own with --tablespace NAME:DIR")
+			}
+		}
+	}
+	return nil
+}
+
+// within reports whether path is dir or lies below it, by path components.
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+func timeline(b *backupinfo.Info, want string, arch Archive) (uint32, error) {
+	latest := *b.Timeline
+	for tli, h := range arch.Histories {
+		if tli > latest && h.Contains(*b.Timeline, *b.EndLSN) {
+			latest = tli
+		}
+	}
+	switch want {
+	case "", "latest":
+		return latest, nil
+	case "current":
+		return *b.Timeline, nil
+	}
+	var n uint32
+	if _, err := fmt.Sscanf(want, "%d", &n); err != nil || n == 0 || fmt.Sprint(n) != want {
+		return 0, fault.New(fault.Usage, op, "--target-tli "+want, "a timeline is a number, current or latest")
+	}
+	if n == *b.Timeline {
+		return n, nil
+	}
+	h, ok := arch.Histories[n]
+	if !ok {
+		return 0, fault.New(fault.Refused, op, "--target-tli "+want, "the archive has no history file of timeline %d", n).
+			WithHint("timelines that backup %s can reach: %s", b.ID, reachable(b, arch))
+	}
+	if !h.Contains(*b.Timeline, *b.EndLSN) {
+		return 0, fault.New(fault.Refused, op, "--target-tli "+want, "timeline %d left timeline %d before the end of backup %s (%s)", n, *b.Timeline, b.ID, *b.EndLSN).
+			WithHint("timelines that this backup can reach: %s; or restore an older backup", reachable(b, arch))
+	}
+	return n, nil
+}
+
+func reachable(b *backupinfo.Info, arch Archive) string {
+	list := []int{int(*b.Timeline)}
+	for tli, h := range arch.Histories {
+		if tli != *b.Timeline && h.Contains(*b.Timeline, *b.EndLSN) {
+			list = append(list, int(tli))
+		}
+	}
+	sort.Ints(list)
+	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(list)), ", "), "[]")
+}
+
+// configure fills the recovery settings (PostgreSQL manual, "Archive Recovery"
+// and "Recovery Target").
+func (p *Plan) configure(req Request) {
+	set := func(name, value string) { p.Settings = append(p.Settings, name+" = "+quote(value)) }
+	switch {
+	case req.GetWAL:
+		set("restore_command", req.RestoreWith)
+	default:
+		dir := filepath.Join(p.Dest, p.WALDir)
+		set("restore_command", "cp "+shellQuote(escapePercent(dir))+"/%f \"%p\"")
+		if !req.Standby {
+			set("recovery_end_command", "rm -fr "+shellQuote(escapePercent(dir)))
+		}
+	}
+	t := req.Target
+	switch {
+	case !t.Time.IsZero():
+		set("recovery_target_time", t.Time.Format("2006-01-02 15:04:05.999999-07:00"))
+	case t.LSN != 0:
+		set("recovery_target_lsn", t.LSN.String())
+	case t.Immediate:
+		set("recovery_target", "immediate")
+	}
+	switch t.Timeline {
+	case "", "latest":
+		set("recovery_target_timeline", "latest")
+	default:
+		set("recovery_target_timeline", fmt.Sprint(p.Timeline))
+	}
+	if t.Action != "" {
+		set("recovery_target_action", t.Action)
+	}
+	p.Signal = "recovery.signal"
+	if req.Standby {
+		p.Signal = "standby.signal"
+	}
+}
+
+// quote writes a value of a configuration file (PostgreSQL manual, "Parameter
+// Names and Values").
+func quote(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
+}
+
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// escapePercent keeps a literal percent sign from being read as a place holder.
+func escapePercent(s string) string { return strings.ReplaceAll(s, "%", "%%") }
