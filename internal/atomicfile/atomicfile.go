@@ -64,7 +64,7 @@ type File struct {
 // Create begins a write of path.
 func Create(path string, perm fs.FileMode) (*File, error) {
 	step("create", path)
-	f, err := os.CreateTemp(filepath.Dir(path), TempPrefix+sanitise(filepath.Base(path))+"-*")
+	f, err := os.CreateTemp(filepath.Dir(path), tempOf(path)+"*")
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "create", path, err)
 	}
@@ -149,6 +149,9 @@ func SyncDir(dir string) error {
 }
 
 // sanitise keeps a temporary name within the limit of 255 bytes.
+// tempOf begins the names of the temporary files of a file.
+func tempOf(path string) string { return TempPrefix + sanitise(filepath.Base(path)) + "-" }
+
 func sanitise(base string) string {
 	base = strings.ReplaceAll(base, "*", "_")
 	if len(base) > 180 {

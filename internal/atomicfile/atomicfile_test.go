@@ -38,7 +38,7 @@ func TestWriteReplacesOrLeavesUntouched(t *testing.T) {
 	}
 	boom := errors.New("boom")
 	err := atomicfile.WriteFunc(path, 0o600, func(w io.Writer) error {
-		io.WriteString(w, "half")
+		_, _ = io.WriteString(w, "half")
 		return boom
 	})
 	if !errors.Is(err, boom) {

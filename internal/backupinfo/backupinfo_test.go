@@ -21,7 +21,7 @@ func TestSamplesSurviveUnchanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		info, warnings, err := backupinfo.Parse("20261123T023506", bytes.NewReader(want))
+		info, warnings, err := backupinfo.Parse("20261123T023506", string(want))
 		if err != nil || len(warnings) > 0 {
 			t.Errorf("%s: %v, %v", f, warnings, err)
 			continue
@@ -33,7 +33,7 @@ func TestSamplesSurviveUnchanged(t *testing.T) {
 }
 
 func TestUnknownKeysAreKept(t *testing.T) {
-	info, warnings, err := backupinfo.Parse("20261123T023506", strings.NewReader("# c\n\nfuture=a=b\nstatus=DONE\n"))
+	info, warnings, err := backupinfo.Parse("20261123T023506", "# c\n\nfuture=a=b\nstatus=DONE\n")
 	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "future") {
 		t.Fatalf("%v, %v", warnings, err)
 	}
@@ -44,7 +44,7 @@ func TestUnknownKeysAreKept(t *testing.T) {
 
 func TestBadLines(t *testing.T) {
 	for _, bad := range []string{"x", "=1", "status=GOOD", "size=1k", "begin_xlog=1", "tablespaces=[('a', 1)]", "backup_label=12", "begin_time=today", "children_backup_ids=a"} {
-		if _, _, err := backupinfo.Parse("20261123T023506", strings.NewReader(bad)); err == nil {
+		if _, _, err := backupinfo.Parse("20261123T023506", bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
@@ -53,12 +53,12 @@ func TestBadLines(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("status=DONE\nbackup_label='a\\n'\ntablespaces=[('ts1', 16384, '/srv')]\nbegin_time=2026-11-23 02:35:06.901951+00:00\n")
 	f.Fuzz(func(t *testing.T, s string) {
-		info, _, err := backupinfo.Parse("20261123T023506", strings.NewReader(s))
+		info, _, err := backupinfo.Parse("20261123T023506", s)
 		if err != nil {
 			return
 		}
 		once := info.Encode()
-		again, _, err := backupinfo.Parse("20261123T023506", bytes.NewReader(once))
+		again, _, err := backupinfo.Parse("20261123T023506", string(once))
 		if err != nil || !bytes.Equal(again.Encode(), once) {
 			t.Errorf("%q became %q (%v)", s, once, err)
 		}

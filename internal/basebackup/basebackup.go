@@ -5,30 +5,76 @@
 package basebackup
 
 import (
-	"bufio"
-	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 
+	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
 // Tablespace is where one tablespace goes.
 type Tablespace struct{ Location, Dest string }
 
-// Options of one run in plain format.
+// Options of one run.
 type Options struct {
 	DSN         string // keyword form, without password
 	Application string // application_name, unless DSN names one
 	Dest        string // the data directory's image
 	Tablespaces []Tablespace
-	MaxRateKB   int // kB/s as Barman's bandwidth_limit counts; 0 for no limit
+	MaxRateKB   int    // kB/s as Barman's bandwidth_limit counts; 0 for no limit
+	Incremental string // the manifest of the backup to build on; "" for a full one
 	Fast        bool
+	Compression *Compression // nil for plain files
+}
+
+// Compression is how a backup is compressed. Zero values leave the choice to
+// pg_basebackup.
+type Compression struct {
+	Algorithm string // gzip, lz4, zstd or none
+	Format    string // plain or tar; tar unless set
+	Location  string // client or server
+	Level     *int
+	Workers   *int
+	Tool      int // major version of pg_basebackup
+}
+
+// args is how the version of the program wants it said.
+func (c *Compression) args() []string {
+	args := []string{"--format=" + cmp.Or(c.Format, "tar")}
+	if c.Tool < 15 {
+		switch {
+		case c.Algorithm == "none":
+			return append(args, "--compress=0")
+		case c.Level != nil && *c.Level >= 0:
+			// --gzip would reset a level that came before it.
+			return append(args, "--gzip", fmt.Sprintf("--compress=%d", *c.Level))
+		}
+		return append(args, "--gzip")
+	}
+	if c.Algorithm == "none" {
+		return append(args, "--compress=none")
+	}
+	spec := c.Algorithm
+	if c.Location != "" {
+		spec = c.Location + "-" + spec
+	}
+	var details []string
+	if c.Level != nil {
+		details = append(details, fmt.Sprintf("level=%d", *c.Level))
+	}
+	if c.Workers != nil {
+		details = append(details, fmt.Sprintf("workers=%d", *c.Workers))
+	}
+	if len(details) > 0 {
+		spec += ":" + strings.Join(details, ",")
+	}
+	return append(args, "--compress="+spec)
 }
 
 // Args is the command line (pg_basebackup(1)). The order is Barman's.
@@ -50,8 +96,14 @@ func Args(o Options) []string {
 	if o.MaxRateKB > 0 {
 		args = append(args, "--max-rate="+strconv.Itoa(o.MaxRateKB))
 	}
+	if o.Incremental != "" {
+		args = append(args, "--incremental="+o.Incremental)
+	}
 	if o.Fast {
 		args = append(args, "--checkpoint=fast")
+	}
+	if o.Compression != nil {
+		args = append(args, o.Compression.args()...)
 	}
 	return args
 }
@@ -76,17 +128,6 @@ func PrepareDestinations(dirs ...string) error {
 	return nil
 }
 
-var versionText = regexp.MustCompile(`\(PostgreSQL\)\s+(\d+)(?:\.(\d+))?`)
-
-// ParseVersion reads the major version from `pg_basebackup --version`.
-func ParseVersion(out string) (int, error) {
-	m := versionText.FindStringSubmatch(out)
-	if m == nil {
-		return 0, fault.New(fault.Tool, "read version of", "pg_basebackup", "it says %q", strings.TrimSpace(out))
-	}
-	return strconv.Atoi(m[1])
-}
-
 // CheckVersion refuses a pg_basebackup that is older than the server.
 func CheckVersion(path string, tool, server int) error {
 	if tool >= server {
@@ -105,14 +146,10 @@ type Progress struct {
 
 var progressLine = regexp.MustCompile(`^\s*(\d+)/(\d+) kB \(`)
 
-// ReadProgress reads the output so far; only its end matters.
-func ReadProgress(r io.Reader) (Progress, error) {
+// ReadProgress reads the end of the output so far.
+func ReadProgress(output string) Progress {
 	var p Progress
-	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, 4096), 1<<20)
-	sc.Split(splitReturns)
-	for sc.Scan() {
-		line := sc.Text()
+	for _, line := range outputLines(output) {
 		if m := progressLine.FindStringSubmatch(line); m != nil {
 			p.DoneKB, _ = strconv.ParseInt(m[1], 10, 64)
 			p.TotalKB, _ = strconv.ParseInt(m[2], 10, 64)
@@ -128,24 +165,18 @@ func ReadProgress(r io.Reader) (Progress, error) {
 			p.WaitingForWAL = true
 		}
 	}
-	return p, sc.Err()
+	return p
 }
 
-// splitReturns splits at newlines and at carriage returns.
-func splitReturns(data []byte, atEOF bool) (int, []byte, error) {
-	if i := bytes.IndexAny(data, "\r\n"); i >= 0 {
-		return i + 1, data[:i], nil
-	}
-	if atEOF && len(data) > 0 {
-		return len(data), data, nil
-	}
-	return 0, nil, nil
+// outputLines splits at newlines, and at the carriage returns of a progress line.
+func outputLines(output string) []string {
+	return strings.FieldsFunc(output, func(r rune) bool { return r == '\n' || r == '\r' })
 }
 
 // LastError is the last line of the output that says why a run failed.
 func LastError(out string) string {
 	last := ""
-	for _, line := range strings.FieldsFunc(out, func(r rune) bool { return r == '\n' || r == '\r' }) {
+	for _, line := range outputLines(out) {
 		if strings.Contains(line, "error:") || strings.Contains(line, "FATAL:") {
 			last = strings.TrimSpace(line)
 		}
@@ -160,7 +191,11 @@ func Classify(dest, output string, cause error) error {
 		why = cause.Error()
 	}
 	e := fault.New(fault.Internal, "pg_basebackup to", dest, "%s", why)
+	var exit *command.ExitError
 	switch {
+	case errors.As(cause, &exit) && exit.Signal != "":
+		e.Kind = fault.Crashed
+		return e.WithHint("something ended it; if nobody did, look for the kernel's out-of-memory killer: dmesg | grep -i oom")
 	case strings.Contains(why, "No space left on device"), strings.Contains(why, "Disk quota exceeded"):
 		e.Kind = fault.Disk
 		return e.WithHint("free space on the file system of %s", filepath.Dir(dest))
@@ -173,9 +208,23 @@ func Classify(dest, output string, cause error) error {
 	case strings.Contains(why, "exceeds max_wal_senders"), strings.Contains(why, "number of requested standby connections"):
 		e.Kind = fault.Connection
 		return e.WithHint("raise max_wal_senders on the server")
-	case strings.Contains(why, "could not connect"), strings.Contains(why, "connection to server"), strings.Contains(why, "server closed the connection"):
+	case strings.Contains(why, "standby was promoted"):
+		e.Kind = fault.Connection
+		return e.WithHint("the copy is begun anew on the new primary")
+	case strings.Contains(why, "could not connect"), strings.Contains(why, "connection to server"), strings.Contains(why, "server closed the connection"), strings.Contains(why, "COPY stream ended"), strings.Contains(why, "could not read COPY data"),
+		strings.Contains(why, "terminating connection"), strings.Contains(why, "the database system is"):
 		e.Kind = fault.Connection
 		return e.WithHint("is the server running? the copy is tried again")
+	case strings.Contains(why, "WAL summar"):
+		e.Kind = fault.Refused
+		return e.WithHint("the server has not kept, or not made yet, the summaries of all WAL since the backup that was to be built on: take a full backup; " +
+			"summarize_wal = on must stay set, and wal_summary_keep_time must be longer than the time between two backups")
+	case strings.Contains(why, "manifest requires WAL"), strings.Contains(why, "found in manifest"), strings.Contains(why, "in backup manifest"):
+		e.Kind = fault.Refused
+		return e.WithHint("the server cannot build on that backup: take a full one")
+	case strings.Contains(why, "does not support compression"), strings.Contains(why, "not supported by this build"):
+		e.Kind = fault.Tool
+		return e.WithHint("this pg_basebackup or this server was built without it: choose another backup_compression, or let backup_compression_location name the other side")
 	case strings.Contains(why, "Permission denied"):
 		e.Kind = fault.Permission
 		return e.WithHint("the file that is named must be readable for the server's user, or writable for ours")
@@ -191,5 +240,5 @@ func (p Progress) Describe() string {
 	case p.Checkpoint:
 		return "pg_basebackup waits for a checkpoint"
 	}
-	return fmt.Sprintf("pg_basebackup copied %d of %d kB", p.DoneKB, p.TotalKB)
+	return "pg_basebackup copies"
 }

@@ -44,7 +44,7 @@ type Spec struct {
 	Env    []string // added to ours
 	Stdin  io.Reader
 	Stdout io.Writer
-	Lease  *os.File // inherited, so that successors wait for the child
+	Lease  *os.File // inherited, so that successors wait for the child; Run closes it on our side
 }
 
 // ExitError is a program that ended with an error.
@@ -82,7 +82,13 @@ func Run(ctx context.Context, s Spec) error {
 	if s.Lease != nil {
 		cmd.ExtraFiles = []*os.File{s.Lease}
 	}
-	err := cmd.Run()
+	err := cmd.Start()
+	if s.Lease != nil {
+		s.Lease.Close()
+	}
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if err == nil {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -119,10 +120,10 @@ func (st *State) Alive() bool {
 	return err == nil && start == st.ShimStart
 }
 
-// Err is nil when the program ended well.
+// Err is nil when the program ended well. A state that is gone says nothing.
 func (st *State) Err(program, lastWords string) error {
 	switch {
-	case !st.Ended:
+	case st == nil || !st.Ended:
 		return &ExitError{Program: program, Code: -1, Signal: "a signal (nobody saw how it ended)", Stderr: lastWords}
 	case st.Code == 0 && st.Signal == "":
 		return nil
@@ -156,7 +157,9 @@ func (d *Detached) Tail(n int64) string {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.Size() > n {
-		f.Seek(-n, 2)
+		if _, err := f.Seek(-n, io.SeekEnd); err != nil {
+			return ""
+		}
 	}
 	b := make([]byte, n)
 	m, _ := f.Read(b)

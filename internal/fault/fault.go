@@ -39,6 +39,8 @@ const (
 	Disk Kind = "Disk"
 	// Connection is a PostgreSQL server that cannot be reached or went away.
 	Connection Kind = "Connection"
+	// Unavailable is a server that does not answer somebody who waits; it is not tried again.
+	Unavailable Kind = "Unavailable"
 	// SessionLost is a PostgreSQL backup session that ended before its backup.
 	SessionLost Kind = "BackupSessionLost"
 	// Superseded is a writer that met a newer claim on what it writes.
@@ -47,6 +49,8 @@ const (
 	Conflict Kind = "Conflict"
 	// Corrupt is content that does not match its checksum, size or format.
 	Corrupt Kind = "Corrupt"
+	// Crashed is a program of ours that was ended from outside.
+	Crashed Kind = "Crashed"
 	// Cancelled is an operation that somebody asked to end.
 	Cancelled Kind = "Cancelled"
 )
@@ -54,7 +58,7 @@ const (
 // Retryable reports whether the same call may succeed later without anybody's help.
 func (k Kind) Retryable() bool {
 	switch k {
-	case Internal, Connection, Disk:
+	case Internal, Connection, Disk, Crashed:
 		return true
 	}
 	return false

@@ -2,15 +2,72 @@ package fence_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/fence"
 )
+
+// frozenEnv makes the test binary a writer that is frozen while it holds a lock.
+const frozenEnv = "HOLDFAST_TEST_FROZEN"
+
+func TestMain(m *testing.M) {
+	if what := os.Getenv(frozenEnv); what != "" {
+		name, dir, _ := strings.Cut(what, " ")
+		f, err := fence.Take(context.Background(), dir, fence.Claim{Attempt: 1, Activity: 1, Token: "frozen"})
+		freeze := func() error {
+			err := unix.Kill(os.Getpid(), unix.SIGSTOP)
+			// The signal may stop another thread first, while this one goes on.
+			time.Sleep(time.Minute)
+			return err
+		}
+		if err == nil && name == "write" {
+			err = f.Do(freeze)
+		} else if err == nil {
+			if _, err = f.Lease(); err == nil {
+				err = freeze()
+			}
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func TestSuccessorEndsAFrozenPredecessor(t *testing.T) {
+	for _, where := range []string{"write", "lease"} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			writer := exec.Command(os.Args[0])
+			writer.Env = append(os.Environ(), frozenEnv+"="+where+" "+dir)
+			if err := writer.Start(); err != nil {
+				t.Fatal(err)
+			}
+			var status unix.WaitStatus
+			if _, err := unix.Wait4(writer.Process.Pid, &status, unix.WUNTRACED, nil); err != nil || !status.Stopped() {
+				t.Fatalf("the writer is not frozen: status %x, %v", status, err)
+			}
+			if _, err := take(t, dir, 2, 1, "b"); err != nil {
+				t.Error(err)
+				_ = writer.Process.Kill()
+			}
+			err := writer.Wait()
+			if status, ok := writer.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != unix.SIGKILL {
+				t.Errorf("the frozen writer ended with %v", err)
+			}
+		})
+	}
+}
 
 func take(t *testing.T, dir string, attempt, activity int, token string) (*fence.Fence, error) {
 	t.Helper()

@@ -3,8 +3,6 @@ package pg
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -12,44 +10,15 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/postgres"
 )
 
 // ApplicationName is what pg_stat_activity shows of our connections.
 const ApplicationName = "holdfast"
 
-// MinVersion is the oldest PostgreSQL that is supported, as server_version_num.
-const MinVersion = 130000
-
-// Tablespace is a row of pg_tablespace that has a location.
-type Tablespace struct {
-	Name     string
-	OID      uint32
-	Location string
-}
-
-// Facts are what a backup records about its server.
-type Facts struct {
-	Version        int // server_version_num
-	VersionText    string
-	SystemID       string
-	InRecovery     bool
-	Timeline       uint32
-	DataDirectory  string
-	SegmentSize    uint64
-	ConfigFile     string
-	HBAFile        string
-	IdentFile      string
-	IncludedFiles  []string
-	Tablespaces    []Tablespace
-	DataChecksums  string
-	SummarizeWAL   string // "" before PostgreSQL 17
-	ClusterSize    int64
-	WALLevel       string
-	ArchiveMode    string
-	ArchiveCommand string
-	CurrentLSN     string // insert position, or last replayed on a standby
-	StartedAt      time.Time
-}
+// currentTimeline is the timeline that the server writes, or that a standby has replayed.
+const currentTimeline = `select case when pg_is_in_recovery() and min_recovery_end_timeline > 0 then min_recovery_end_timeline
+	else (select timeline_id from pg_control_checkpoint()) end from pg_control_recovery()`
 
 // Conn is an ordinary connection for questions; backups have Session.
 type Conn struct{ c *pgx.Conn }
@@ -71,27 +40,29 @@ func (c *Conn) Close() {
 }
 
 // Facts reads everything that a backup records about the server.
-func (c *Conn) Facts(ctx context.Context) (Facts, error) { return readFacts(ctx, c.c) }
+func (c *Conn) Facts(ctx context.Context) (postgres.Facts, error) { return readFacts(ctx, c.c) }
 
-func readFacts(ctx context.Context, c *pgx.Conn) (Facts, error) {
-	var f Facts
+func readFacts(ctx context.Context, c *pgx.Conn) (postgres.Facts, error) {
+	var f postgres.Facts
 	err := c.QueryRow(ctx, `
 		select current_setting('server_version_num')::int, current_setting('server_version'),
 		       (select system_identifier::text from pg_control_system()),
 		       pg_is_in_recovery(),
-		       (select case when pg_is_in_recovery() and min_recovery_end_timeline > 0 then min_recovery_end_timeline
-		               else (select timeline_id from pg_control_checkpoint()) end from pg_control_recovery()),
+		       (`+currentTimeline+`),
 		       current_setting('data_directory'), pg_size_bytes(current_setting('wal_segment_size')),
 		       current_setting('config_file'), current_setting('hba_file'), current_setting('ident_file'),
 		       current_setting('data_checksums'), coalesce(current_setting('summarize_wal', true), ''),
 		       current_setting('wal_level'), current_setting('archive_mode'), current_setting('archive_command'),
-		       case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text,
+		       case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text,
 		       pg_postmaster_start_time()`).Scan(
 		&f.Version, &f.VersionText, &f.SystemID, &f.InRecovery, &f.Timeline, &f.DataDirectory, &f.SegmentSize,
 		&f.ConfigFile, &f.HBAFile, &f.IdentFile, &f.DataChecksums, &f.SummarizeWAL,
 		&f.WALLevel, &f.ArchiveMode, &f.ArchiveCommand, &f.CurrentLSN, &f.StartedAt)
+	if err = queryError("read the server's settings", err); fault.Is(err, fault.Permission) {
+		return f, missingGrants("read the server's settings", c.Config().User, "GRANT pg_read_all_settings, pg_read_all_stats TO "+ident(c.Config().User))
+	}
 	if err != nil {
-		return f, queryError("read the server's settings", err)
+		return f, err
 	}
 	if f.DataDirectory == "" || f.ConfigFile == "" {
 		return f, missingGrants("read the server's settings", c.Config().User, "GRANT pg_read_all_settings TO "+ident(c.Config().User))
@@ -105,7 +76,7 @@ func readFacts(ctx context.Context, c *pgx.Conn) (Facts, error) {
 	}
 	rows, err = c.Query(ctx, `select spcname, oid, pg_tablespace_location(oid) from pg_tablespace where pg_tablespace_location(oid) <> '' order by oid`)
 	if err == nil {
-		f.Tablespaces, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Tablespace])
+		f.Tablespaces, err = pgx.CollectRows(rows, pgx.RowToStructByPos[postgres.Tablespace])
 	}
 	if err != nil {
 		return f, queryError("list tablespaces", err)
@@ -173,6 +144,27 @@ func (c *Conn) SwitchWAL(ctx context.Context, force bool) (string, error) {
 	return switchWAL(ctx, c.c)
 }
 
+// EndSegment makes sure that the server will archive a segment: when it still
+// writes to it, the segment is ended. Only its primary can do that for a standby.
+func (c *Conn) EndSegment(ctx context.Context, name string) (standby bool, err error) {
+	if err := c.c.QueryRow(ctx, `select pg_is_in_recovery()`).Scan(&standby); err != nil || standby {
+		return standby, queryError("find the current WAL segment", err)
+	}
+	var current bool
+	if err := c.c.QueryRow(ctx, `select pg_walfile_name(pg_current_wal_insert_lsn()) = $1`, name).Scan(&current); err != nil || !current {
+		return false, queryError("find the current WAL segment", err)
+	}
+	_, err = switchWAL(ctx, c.c)
+	return false, err
+}
+
+// CreateRestorePoint names the server's present position in its WAL, for
+// recovery_target_name. On a standby there is nothing to do.
+func (c *Conn) CreateRestorePoint(ctx context.Context, name string) error {
+	_, err := c.c.Exec(ctx, `select pg_create_restore_point($1) where not pg_is_in_recovery()`, name)
+	return queryError("create a restore point", err)
+}
+
 func switchWAL(ctx context.Context, c *pgx.Conn) (string, error) {
 	var name string
 	if err := c.QueryRow(ctx, "select pg_walfile_name(pg_switch_wal())").Scan(&name); err != nil {
@@ -184,6 +176,9 @@ func switchWAL(ctx context.Context, c *pgx.Conn) (string, error) {
 // queryError gives a failed statement a kind and drops what the server says of
 // the statement's text.
 func queryError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
 	var server *pgconn.PgError
 	if errors.As(err, &server) {
 		kind := fault.Internal
@@ -192,6 +187,8 @@ func queryError(op string, err error) error {
 			kind = fault.Permission
 		case strings.HasPrefix(server.Code, "57P"), strings.HasPrefix(server.Code, "08"), server.Code == "53300":
 			kind = fault.Connection
+		case server.Code == "55000":
+			kind = fault.Refused
 		}
 		return fault.New(kind, op, "", "PostgreSQL: %s (SQLSTATE %s)", server.Message, server.Code)
 	}
@@ -199,16 +196,4 @@ func queryError(op string, err error) error {
 		return fault.Wrap(fault.Cancelled, op, "", err)
 	}
 	return fault.New(fault.Connection, op, "", "the connection to PostgreSQL failed: %w", err)
-}
-
-// Major is the major version of a server_version_num.
-func Major(version int) string { return strconv.Itoa(version / 10000) }
-
-// VersionError refuses a server that is too old.
-func VersionError(version int) error {
-	if version >= MinVersion {
-		return nil
-	}
-	return fault.New(fault.Refused, "back up PostgreSQL", fmt.Sprintf("%d.%d", version/10000, version%10000), "versions before 13 are not supported").
-		WithHint("upgrade the server, or keep Barman for it")
 }

@@ -10,27 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/postgres"
 )
-
-// Start is what the server says when a backup begins.
-type Start struct {
-	LSN        string
-	Timeline   uint32
-	At         time.Time
-	BackendPID uint32
-	Facts      Facts
-}
-
-// Stop is what the server says when a backup ends.
-type Stop struct {
-	LSN           string
-	Timeline      uint32
-	At            time.Time
-	Label         string
-	TablespaceMap string
-	SwitchedWAL   string // the segment that the switch after the stop ended
-	SwitchError   string // why it was not ended; the server may be a standby
-}
 
 // Session is a connection in backup mode. PostgreSQL ends the backup when the
 // connection ends, so a Session is never reconnected. Its methods may be
@@ -40,7 +21,7 @@ type Session struct {
 	conn    *pgx.Conn
 	version int
 	pid     uint32
-	pinged  time.Time
+	standby bool // when the backup began
 }
 
 // sessionSettings keep a server from ending an idle session that holds a backup.
@@ -57,7 +38,7 @@ func sessionSettings(version int) []string {
 
 // OpenSession connects and prepares a session; no backup runs yet.
 func OpenSession(ctx context.Context, conninfo string) (*Session, error) {
-	c, err := connect(ctx, conninfo, ApplicationName+" backup", nil)
+	c, err := connect(ctx, conninfo, BackupApplication, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -102,24 +83,23 @@ func (s *Session) BackendPID() uint32 { return s.pid }
 
 // Start puts the server into backup mode. With fast it checkpoints at once,
 // else it may wait for a spread checkpoint, as long as ctx allows.
-func (s *Session) Start(ctx context.Context, label string, fast bool) (Start, error) {
+func (s *Session) Start(ctx context.Context, label string, fast bool) (postgres.Start, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Start{BackendPID: s.pid}
-	var err error
-	if st.Facts, err = readFacts(ctx, s.conn); err != nil {
-		return st, err
-	}
+	st := postgres.Start{BackendPID: s.pid}
 	call := "pg_backup_start($1, $2)"
 	if s.version < 150000 {
 		call = "pg_start_backup($1, $2, false)"
 	}
-	err = s.conn.QueryRow(ctx, "select "+call+"::text, (select timeline_id from pg_control_checkpoint()), now()", label, fast).
+	err := s.conn.QueryRow(ctx, "select "+call+"::text, (select timeline_id from pg_control_checkpoint()), now()", label, fast).
 		Scan(&st.LSN, &st.Timeline, &st.At)
 	if err != nil {
 		return st, queryError("start backup", err)
 	}
-	return st, nil
+	// Read now: a tablespace that was made before the start must be copied.
+	st.Facts, err = readFacts(ctx, s.conn)
+	s.standby = st.Facts.InRecovery
+	return st, err
 }
 
 // Check finds out, without a word to the server, whether the connection ended.
@@ -129,6 +109,7 @@ func (s *Session) Check(ctx context.Context) error {
 	if s.conn.IsClosed() {
 		return errors.New("the connection is closed")
 	}
+	//nolint:staticcheck // Ping, its successor, would talk to the server.
 	return s.conn.PgConn().CheckConn()
 }
 
@@ -143,35 +124,31 @@ func (s *Session) Ping(ctx context.Context) error {
 	if pid != s.pid {
 		return fmt.Errorf("the backend changed from %d to %d", s.pid, pid)
 	}
-	s.pinged = time.Now()
 	return nil
 }
 
-// Stop ends backup mode without waiting for the archiver, and switches WAL, so
-// that the last segment is archived soon.
-func (s *Session) Stop(ctx context.Context) (Stop, error) {
+// Stop ends backup mode without waiting for the archiver.
+func (s *Session) Stop(ctx context.Context) (postgres.Stop, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var st Stop
+	var st postgres.Stop
 	call := "pg_backup_stop(false)"
 	if s.version < 150000 {
 		call = "pg_stop_backup(false, false)"
 	}
-	err := s.conn.QueryRow(ctx, `select lsn::text, labelfile, coalesce(spcmapfile, ''), now(),
-		(select case when pg_is_in_recovery() and min_recovery_end_timeline > 0 then min_recovery_end_timeline
-		        else (select timeline_id from pg_control_checkpoint()) end from pg_control_recovery())
-		from `+call).Scan(&st.LSN, &st.Label, &st.TablespaceMap, &st.At, &st.Timeline)
-	if err != nil {
-		return st, queryError("stop backup", err)
+	err := s.conn.QueryRow(ctx, `select lsn::text, labelfile, coalesce(spcmapfile, ''), now(), (`+currentTimeline+`) from `+call).
+		Scan(&st.LSN, &st.Label, &st.TablespaceMap, &st.At, &st.Timeline)
+	if err != nil && s.standby && s.promoted(ctx) {
+		return st, fault.New(fault.SessionLost, "stop backup", "", "the standby was promoted, which ends its backups")
 	}
-	return st, nil
+	return st, queryError("stop backup", err)
 }
 
-// SwitchWAL ends the current segment; a standby cannot.
-func (s *Session) SwitchWAL(ctx context.Context) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return switchWAL(ctx, s.conn)
+// promoted reports whether the server is no standby any more.
+func (s *Session) promoted(ctx context.Context) bool {
+	var standby bool
+	err := s.conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby)
+	return err == nil && !standby
 }
 
 // Close ends the session, and with it a backup that was not stopped.

@@ -31,6 +31,7 @@ type parser struct {
 }
 
 func (p *parser) errorf(format string, args ...any) error {
+	//nolint:staticcheck // Python is a name.
 	return fmt.Errorf("Python literal, character %d: %s", p.i+1, fmt.Sprintf(format, args...))
 }
 
@@ -183,18 +184,31 @@ func (p *parser) str() (string, error) {
 	}
 }
 
+// escapes[i] is what escaped[i] stands for after a backslash.
+const (
+	escaped = `ntr\'"abfv0`
+	escapes = "\n\t\r\\'\"\a\b\f\v\x00"
+)
+
 func (p *parser) escape(b *strings.Builder) error {
 	if p.i >= len(p.s) {
 		return p.errorf("the closing quote is missing")
 	}
 	c := p.s[p.i]
 	p.i++
-	simple := map[byte]byte{'n': '\n', 't': '\t', 'r': '\r', '\\': '\\', '\'': '\'', '"': '"', 'a': 7, 'b': 8, 'f': 12, 'v': 11, '0': 0}
-	if r, ok := simple[c]; ok {
-		b.WriteByte(r)
+	if i := strings.IndexByte(escaped, c); i >= 0 {
+		b.WriteByte(escapes[i])
 		return nil
 	}
-	width := map[byte]int{'x': 2, 'u': 4, 'U': 8}[c]
+	width := 0
+	switch c {
+	case 'x':
+		width = 2
+	case 'u':
+		width = 4
+	case 'U':
+		width = 8
+	}
 	if width == 0 {
 		b.WriteByte('\\')
 		b.WriteByte(c)

@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"io/fs"
@@ -43,8 +42,9 @@ const autoConf = "postgresql.auto.conf"
 // settings. archive_command is switched off in postgresql.auto.conf, which no
 // included file can override.
 func (r *Result) configure(data string, info *backupinfo.Info, plan *restoreplan.Plan) error {
+	v := &reviewer{Result: r, data: data, seen: map[string]bool{}}
 	for _, name := range []string{"postgresql.conf", autoConf} {
-		if err := r.review(data, name); err != nil {
+		if err := v.review(name); err != nil {
 			return err
 		}
 	}
@@ -77,70 +77,4 @@ func (r *Result) configure(data string, info *backupinfo.Info, plan *restoreplan
 		return nil
 	}
 	return atomicfile.Write(filepath.Join(data, plan.Signal), nil, 0o600)
-}
-
-// review comments out dangerous settings of one file; the original is kept
-// under name + ".origin".
-func (r *Result) review(data, name string) error {
-	path := filepath.Join(data, name)
-	content, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fault.Wrap(fault.Internal, "read", path, err)
-	}
-	var out bytes.Buffer
-	changed := false
-	sc := bufio.NewScanner(bytes.NewReader(content))
-	sc.Buffer(nil, 16<<20)
-	for line := 1; sc.Scan(); line++ {
-		text := sc.Text()
-		key, value, ok := setting(text)
-		switch {
-		case ok && dangerous(key):
-			changed = true
-			out.WriteString("#BARMAN#" + text + "\n")
-			c := Change{File: name, Line: line, Key: key}
-			if key == "archive_command" {
-				out.WriteString("archive_command = false\n")
-				c.Value = "false"
-			}
-			r.Changes = append(r.Changes, c)
-			continue
-		case ok && reported[key]:
-			r.Warnings = append(r.Warnings, Change{File: name, Line: line, Key: key, Value: value})
-		}
-		out.WriteString(text + "\n")
-	}
-	if err := sc.Err(); err != nil {
-		return fault.Wrap(fault.Corrupt, "read", path, err)
-	}
-	if !changed {
-		return nil
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return fault.Wrap(fault.Internal, "stat", path, err)
-	}
-	if err := atomicfile.Write(path+".origin", content, info.Mode().Perm()); err != nil {
-		return err
-	}
-	return atomicfile.Write(path, out.Bytes(), info.Mode().Perm())
-}
-
-// setting splits a line of postgresql.conf: name, optional equals sign, value
-// (PostgreSQL manual, "Parameter Interaction via the Configuration File").
-func setting(line string) (key, value string, ok bool) {
-	line = strings.TrimSpace(line)
-	if line == "" || line[0] == '#' {
-		return "", "", false
-	}
-	end := strings.IndexAny(line, "= \t")
-	if end <= 0 {
-		return "", "", false
-	}
-	value = strings.TrimSpace(line[end:])
-	value = strings.TrimSpace(strings.TrimPrefix(value, "="))
-	return strings.ToLower(line[:end]), value, true
 }

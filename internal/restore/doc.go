@@ -5,5 +5,7 @@
 // Where that is impossible (a mount point, a parent that is not ours) it is
 // built in place, with a marker that makes an unfinished restore recognisable,
 // and with global/pg_control, without which no server starts, placed last.
+// An incremental backup is combined there with those that it builds on, by
+// pg_combinebackup, and the result compared with its manifest.
 // It needs no Temporal and never talks to PostgreSQL.
 package restore

@@ -19,6 +19,7 @@ const Marker = ".holdfast-restore-unfinished"
 // place is one directory that a restore builds: the destination, or a
 // tablespace's.
 type place struct {
+	what    string // for people
 	final   string
 	build   string // where it is built: a sibling, or final itself
 	inPlace bool
@@ -27,23 +28,25 @@ type place struct {
 
 // openPlace claims a directory. A final directory that holds anything but an
 // unfinished restore is refused.
-func openPlace(final string) (*place, error) {
+func openPlace(what, final, remedy string) (*place, error) {
 	switch free, err := vacant(final); {
 	case err != nil:
 		return nil, err
 	case !free:
-		return nil, fault.New(fault.Refused, "restore to", final, "the directory is not empty").
-			WithHint("name an empty or new directory; nothing was changed")
+		// What a restore noted before it died is settled: this is its result.
+		os.Remove(sibling(final) + journalSuffix)
+		return nil, fault.New(fault.Refused, "restore "+what+" to", final, "the directory is not empty").
+			WithHint("%s; nothing was changed", remedy)
 	}
 	parent := filepath.Dir(final)
-	p := &place{final: final, build: filepath.Join(parent, "."+filepath.Base(final)+".holdfast-restore")}
+	p := &place{what: what, final: final, build: sibling(final)}
 	_, err := os.Lstat(final)
 	exists := err == nil
-	p.inPlace = exists && (isMountPoint(final) || unix.Access(parent, unix.W_OK) != nil)
+	p.inPlace = exists && (isMountPoint(final) || unix.Access(parent, unix.W_OK) != nil || begunInPlace(final))
 	if p.inPlace {
 		p.build = final
 	} else if err := os.MkdirAll(parent, 0o755); err != nil {
-		return nil, fault.Wrap(fault.Internal, "create directory", parent, err)
+		return nil, cannotCreate(parent, err)
 	}
 	if err := p.claim(); err != nil {
 		return nil, err
@@ -55,11 +58,25 @@ func openPlace(final string) (*place, error) {
 	return p, nil
 }
 
+// sibling is where a directory is built that will be renamed to final.
+func sibling(final string) string {
+	return filepath.Join(filepath.Dir(final), "."+filepath.Base(final)+".holdfast-restore")
+}
+
+func cannotCreate(dir string, err error) error {
+	kind := fault.Internal
+	if fault.Is(err, fault.Permission) {
+		kind = fault.Permission
+	}
+	return fault.New(kind, "create directory", dir, "%w", err).
+		WithHint("%s must be a directory, and writable for the user that restores (barman_user when root gives the command)", filepath.Dir(dir))
+}
+
 // claim makes sure that one restore builds this directory at a time. The lock
 // is on the directory itself, so nothing is left of it when we die.
 func (p *place) claim() error {
 	if err := os.Mkdir(p.build, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fault.Wrap(fault.Internal, "create directory", p.build, err)
+		return cannotCreate(p.build, err)
 	}
 	d, err := os.Open(p.build)
 	if err != nil {
@@ -67,7 +84,7 @@ func (p *place) claim() error {
 	}
 	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		d.Close()
-		return fault.New(fault.Refused, "restore to", p.final, "another restore is building this directory").
+		return fault.New(fault.Refused, "restore "+p.what+" to", p.final, "another restore is building this directory").
 			WithHint("wait for it to end, or restore to another directory")
 	}
 	p.lock = d
@@ -82,8 +99,11 @@ func (p *place) empty() error {
 		return fault.Wrap(fault.Internal, "read directory", p.build, err)
 	}
 	if p.inPlace {
-		if err := atomicfile.Write(filepath.Join(p.build, Marker), []byte("a restore of holdfast did not finish here; run it again, or empty this directory\n"), 0o600); err != nil {
-			return err
+		marker := filepath.Join(p.build, Marker)
+		if _, err := os.Lstat(marker); errors.Is(err, fs.ErrNotExist) {
+			if err := writeMarker(marker); err != nil {
+				return err
+			}
 		}
 	}
 	for _, e := range entries {
@@ -95,6 +115,10 @@ func (p *place) empty() error {
 		}
 	}
 	return nil
+}
+
+func writeMarker(path string) error {
+	return atomicfile.Write(path, []byte("a restore of holdfast did not finish here; run it again, or empty this directory\n"), 0o600)
 }
 
 // sync makes what was built durable.
@@ -109,6 +133,10 @@ func (p *place) sync() error {
 func (p *place) finish() error {
 	defer p.lock.Close()
 	if p.inPlace {
+		// PostgreSQL wants the directory for its own user alone.
+		if err := p.lock.Chmod(0o700); err != nil {
+			return fault.Wrap(fault.Internal, "change the mode of", p.final, err)
+		}
 		if err := os.Remove(filepath.Join(p.final, Marker)); err != nil {
 			return fault.Wrap(fault.Internal, "remove", Marker, err)
 		}
@@ -156,7 +184,18 @@ func vacant(dir string) (bool, error) {
 	return others == 0, nil
 }
 
+// begunInPlace reports whether a restore that did not finish has built in dir.
+func begunInPlace(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, Marker))
+	return err == nil
+}
+
+// isMountPoint finds bind mounts, too, where the kernel can tell (5.8 and later).
 func isMountPoint(dir string) bool {
+	var st unix.Statx_t
+	if unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_BASIC_STATS, &st) == nil && st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+	}
 	var here, above unix.Stat_t
 	if unix.Stat(dir, &here) != nil || unix.Stat(filepath.Join(dir, ".."), &above) != nil {
 		return false

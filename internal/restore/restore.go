@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,12 +28,21 @@ type Source struct {
 	Data      string            // the image of the data directory
 	TableDirs map[uint32]string // the image of each tablespace, by OID
 	WAL       walFetcher
+	Parents   []Source // what an incremental backup builds on, the full one first
 }
 
 // Options bound a restore.
 type Options struct {
 	Jobs     int                     // files copied at once; at least 1
 	Progress func(done, total int64) // bytes; may be nil
+	Combine  Combine                 // of incremental backups
+}
+
+// filler brings a backup's files to where they are built.
+type filler interface {
+	run(trees []*tree) error   // all but pg_control
+	control(data *tree) error  // pg_control, the last of them
+	did() (files, bytes int64) // so far
 }
 
 // Result says what was done.
@@ -52,10 +62,14 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 	}
 	places := map[string]*place{}
 	finished := 0
+	var log *journal
 	defer func() {
 		if err != nil && finished == 0 {
 			for _, p := range places {
 				p.abandon()
+			}
+			if log != nil && !log.marker {
+				err = errors.Join(err, log.end())
 			}
 		}
 	}()
@@ -66,26 +80,36 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 		if t.inside(plan.Dest) {
 			continue
 		}
-		p, err := openPlace(t.dest)
+		p, err := openPlace(t.what, t.dest, t.remedy)
 		if err != nil {
 			return nil, err
 		}
 		places[t.dest] = p
 		order = append(order, p)
+		if t.isData {
+			log = journalOf(p)
+			if err := log.undo(); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for _, t := range trees {
 		t.locate(plan.Dest, places)
 	}
+	c, release, err := newFiller(ctx, src, opt, trees, places[plan.Dest])
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if err := enoughSpace(trees, src, plan); err != nil {
 		return nil, err
 	}
 
 	res = &Result{}
-	c := newCopier(ctx, opt, trees)
 	if err := c.run(trees); err != nil {
 		return nil, err
 	}
-	res.Files, res.Bytes = c.files.Load(), c.bytes.Load()
+	res.Files, res.Bytes = c.did()
 	data := places[plan.Dest]
 	if err := linkTablespaces(data.build, plan); err != nil {
 		return nil, err
@@ -111,6 +135,9 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 	if err := data.sync(); err != nil {
 		return nil, err
 	}
+	if err := log.begin(order[1:]); err != nil {
+		return nil, err
+	}
 	// Tablespaces first: a data directory under its final name is complete.
 	for i := len(order) - 1; i >= 0; i-- {
 		if err := order[i].finish(); err != nil {
@@ -118,7 +145,24 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 		}
 		finished++
 	}
-	return res, nil
+	return res, log.end()
+}
+
+// newFiller copies or unpacks a full backup, and combines an incremental one with
+// those that it builds on. The caller calls release in the end.
+func newFiller(ctx context.Context, src Source, opt Options, trees []*tree, data *place) (f filler, release func(), err error) {
+	if len(src.Parents) == 0 {
+		return newCopier(ctx, opt, trees), func() {}, nil
+	}
+	c, err := newCombiner(ctx, src, opt, data)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := c.measure(trees); err != nil {
+		c.close()
+		return nil, nil, err
+	}
+	return c, c.close, nil
 }
 
 // linkTablespaces makes the links of pg_tblspc anew; those of the source would
@@ -170,7 +214,7 @@ func enoughSpace(trees []*tree, src Source, plan *restoreplan.Plan) error {
 	free := map[uint64]int64{}
 	for i, t := range trees {
 		var st unix.Stat_t
-		if err := unix.Stat(filepath.Dir(t.existing()), &st); err != nil {
+		if err := unix.Stat(t.existing(), &st); err != nil {
 			return fault.Wrap(fault.Internal, "stat", t.build, err)
 		}
 		var fsys unix.Statfs_t
@@ -196,7 +240,7 @@ func enoughSpace(trees []*tree, src Source, plan *restoreplan.Plan) error {
 // that a restore makes itself. Paths are relative to the data directory.
 func excluded(rel string, isDir bool) bool {
 	switch rel {
-	case "postmaster.pid", "recovery.conf", "tablespace_map", "recovery.signal", "standby.signal", "global/pg_control", "postgresql.auto.conf.tmp":
+	case "postmaster.pid", "recovery.conf", "tablespace_map", "recovery.signal", "standby.signal", controlFile, "postgresql.auto.conf.tmp":
 		return true
 	}
 	for _, dir := range []string{"pg_log", "log", "pg_xlog", "pg_wal"} {

@@ -1,7 +1,6 @@
 package restore_test
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -42,7 +41,7 @@ func sample(t *testing.T) (restore.Source, restoreplan.Archive, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, _, err := backupinfo.Parse("20261123T023506", bytes.NewReader(text))
+	info, _, err := backupinfo.Parse("20261123T023506", string(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +65,18 @@ func sample(t *testing.T) (restore.Source, restoreplan.Archive, string) {
 }
 
 func TestRestoreIsCompleteOrAbsent(t *testing.T) {
-	src, arch, root := sample(t)
+	for name, form := range map[string]func(*testing.T, restore.Source) restore.Source{
+		"files": func(_ *testing.T, src restore.Source) restore.Source { return src },
+		"tars":  packed,
+	} {
+		t.Run(name, func(t *testing.T) {
+			src, arch, root := sample(t)
+			completeOrAbsent(t, form(t, src), arch, root)
+		})
+	}
+}
+
+func completeOrAbsent(t *testing.T, src restore.Source, arch restoreplan.Archive, root string) {
 	dest := filepath.Join(root, "a new \"dir\"")
 	plan, err := restoreplan.Make(src.Info, restoreplan.Request{Dest: dest}, arch)
 	if err != nil {
@@ -82,8 +92,17 @@ func TestRestoreIsCompleteOrAbsent(t *testing.T) {
 		t.Fatalf("a failed restore left %v %v", left, hidden)
 	}
 	src.WAL = archive{}
-	if _, err := restore.Run(context.Background(), src, plan, restore.Options{Jobs: 2}); err != nil {
+	res, err := restore.Run(context.Background(), src, plan, restore.Options{Jobs: 2})
+	if err != nil {
 		t.Fatal(err)
+	}
+	var done, total int64
+	again, err := restoreplan.Make(src.Info, restoreplan.Request{Dest: dest + "2", Tablespaces: map[string]string{src.Info.Tablespaces[0].Name: filepath.Join(root, "ts2")}}, arch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := restore.Run(context.Background(), src, again, restore.Options{Progress: func(d, of int64) { done, total = d, of }}); err != nil || second.Bytes != res.Bytes || done == 0 || done > total {
+		t.Errorf("%+v after %+v, %d of %d bytes, %v", second, res, done, total, err)
 	}
 	for name, want := range map[string]string{
 		"global/pg_control": "control", "base/1/2": "", "backup_label": "label", "pg_tblspc/16384/PG_18_1/5": "rows",

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -13,27 +14,53 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/holdfast-pg/holdfast/internal/basetar"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/manifest"
 	"github.com/holdfast-pg/holdfast/internal/restoreplan"
 )
 
-// tree is one directory of the backup and where it goes.
+// tree is one directory of the backup, or its archive, and where it goes.
 type tree struct {
 	src, dest string
+	tar       *basetar.Archive // of the directory; nil for plain files
+	what      string           // for people
+	remedy    string           // when dest is taken
 	build     string
 	isData    bool
 	files     int64
 	bytes     int64
 }
 
+// inventory finds what a backup consists of, and how large it is; a combiner
+// measures what it combines by itself.
 func inventory(src Source, plan *restoreplan.Plan) ([]*tree, error) {
-	trees := []*tree{{src: src.Data, dest: plan.Dest, isData: true}}
+	tars, err := basetar.Find(src.Data)
+	if err != nil {
+		return nil, err
+	}
+	trees := []*tree{{src: src.Data, dest: plan.Dest, isData: true, what: "the data directory", remedy: "name an empty or new directory"}}
+	if tars != nil {
+		trees[0].tar = &tars.Base
+	}
 	for _, t := range plan.Tablespaces {
-		dir, ok := src.TableDirs[t.OID]
-		if !ok {
-			return nil, fault.New(fault.Corrupt, "restore", string(src.Info.ID), "the backup has no directory of tablespace %s (%d)", t.Name, t.OID)
+		one := &tree{src: src.TableDirs[t.OID], dest: t.Dest, what: "tablespace " + t.Name, remedy: "give the tablespace an empty or new directory with --tablespace " + t.Name + ":DIR"}
+		ok := one.src != ""
+		if tars != nil {
+			var a basetar.Archive
+			a, ok = tars.Tablespaces[t.OID]
+			one.tar = &a
 		}
-		trees = append(trees, &tree{src: dir, dest: t.Dest})
+		if !ok {
+			return nil, fault.New(fault.Corrupt, "restore", string(src.Info.ID), "the backup has no files of tablespace %s (%d)", t.Name, t.OID)
+		}
+		trees = append(trees, one)
+	}
+	if len(src.Parents) > 0 {
+		return trees, nil
+	}
+	if tars != nil {
+		return trees, measureTars(src, plan, trees)
 	}
 	for _, t := range trees {
 		if err := t.walk(func(_ string, d fs.DirEntry) error {
@@ -50,11 +77,15 @@ func inventory(src Source, plan *restoreplan.Plan) ([]*tree, error) {
 			return nil, fault.Wrap(fault.Internal, "read backup directory", t.src, err)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(src.Data, "global/pg_control")); err != nil {
-		return nil, fault.New(fault.Corrupt, "restore", string(src.Info.ID), "the backup's files lack global/pg_control: %w", err).
-			WithHint("restore another backup")
+	if _, err := os.Stat(filepath.Join(src.Data, controlFile)); err != nil {
+		return nil, lacksControl(src, err)
 	}
 	return trees, nil
+}
+
+func lacksControl(src Source, err error) error {
+	return fault.New(fault.Corrupt, "restore", string(src.Info.ID), "the backup's files lack %s: %w", controlFile, err).
+		WithHint("restore another backup")
 }
 
 // walk visits everything below the tree that belongs to a restore.
@@ -106,6 +137,8 @@ type copier struct {
 	progress     func(done, total int64)
 	total        int64
 	files, bytes atomic.Int64
+	last         []byte // pg_control of an archive, until it is placed
+	lastMember   *tar.Header
 }
 
 func newCopier(ctx context.Context, opt Options, trees []*tree) *copier {
@@ -123,6 +156,10 @@ func (c *copier) run(trees []*tree) error {
 		if err := os.MkdirAll(t.build, 0o700); err != nil {
 			return fault.Wrap(fault.Internal, "create directory", t.build, err)
 		}
+		if t.tar != nil {
+			g.Go(func() error { return c.unpack(ctx, t) })
+			continue
+		}
 		if err := t.walk(func(rel string, d fs.DirEntry) error {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -136,11 +173,16 @@ func (c *copier) run(trees []*tree) error {
 	return g.Wait()
 }
 
+// manifest is where the manifest goes: its name says which backup it is of
+// (Barman does the same).
+func (t *tree) manifest() string {
+	return filepath.Join(t.build, manifest.Name+"."+filepath.Base(filepath.Dir(t.src)))
+}
+
 func (c *copier) entry(g *errgroup.Group, t *tree, rel string, d fs.DirEntry) error {
 	src, dst := filepath.Join(t.src, rel), filepath.Join(t.build, rel)
-	if t.isData && rel == "backup_manifest" {
-		// Its name says which backup it is the manifest of (Barman does the same).
-		dst += "." + filepath.Base(filepath.Dir(t.src))
+	if t.isData && rel == manifest.Name {
+		dst = t.manifest()
 	}
 	info, err := d.Info()
 	if err != nil {
@@ -163,10 +205,7 @@ func (c *copier) entry(g *errgroup.Group, t *tree, rel string, d fs.DirEntry) er
 			if err != nil {
 				return fault.Wrap(fault.Internal, "restore file", dst, err)
 			}
-			c.files.Add(1)
-			if done := c.bytes.Add(n); c.progress != nil {
-				c.progress(done, c.total)
-			}
+			c.add(n)
 			return nil
 		})
 	default:
@@ -175,9 +214,24 @@ func (c *copier) entry(g *errgroup.Group, t *tree, rel string, d fs.DirEntry) er
 	return nil
 }
 
+// add counts a file.
+func (c *copier) add(n int64) {
+	c.files.Add(1)
+	if done := c.bytes.Add(n); c.progress != nil {
+		c.progress(done, c.total)
+	}
+}
+
+func (c *copier) did() (files, bytes int64) { return c.files.Load(), c.bytes.Load() }
+
+const controlFile = "global/pg_control"
+
 // control copies the last file, without which no server starts.
 func (c *copier) control(data *tree) error {
-	rel := "global/pg_control"
+	if data.tar != nil {
+		return c.unpackControl(data)
+	}
+	rel := controlFile
 	src := filepath.Join(data.src, rel)
 	info, err := os.Stat(src)
 	if err != nil {

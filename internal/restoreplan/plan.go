@@ -3,6 +3,7 @@ package restoreplan
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -31,9 +32,10 @@ func (t Target) PointInTime() bool {
 // Request is what the user asked for.
 type Request struct {
 	Dest        string
-	Tablespaces map[string]string // tablespace name to new directory
-	GetWAL      bool              // fetch WAL through restore_command instead of copying it
-	RestoreWith string            // the restore_command used with GetWAL
+	Tablespaces map[string]string  // tablespace name to new directory
+	GetWAL      bool               // fetch WAL through restore_command instead of copying it
+	RestoreWith string             // the restore_command used with GetWAL
+	Parents     []*backupinfo.Info // what an incremental backup builds on
 	Standby     bool
 	Target      Target
 }
@@ -79,8 +81,10 @@ const (
 
 // Make plans the restore of one backup, or says why it cannot be done.
 func Make(b *backupinfo.Info, req Request, arch Archive) (*Plan, error) {
-	if err := usable(b); err != nil {
-		return nil, err
+	for _, one := range append(slices.Clone(req.Parents), b) {
+		if err := usable(one); err != nil {
+			return nil, err
+		}
 	}
 	p := &Plan{Dest: filepath.Clean(req.Dest), WALDir: PlainWALDir}
 	var err error
@@ -97,7 +101,8 @@ func Make(b *backupinfo.Info, req Request, arch Archive) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	configured := req.Target.PointInTime() || req.GetWAL || req.Standby
+	// Without a recovery configuration PostgreSQL stays on the backup's timeline.
+	configured := req.Target.PointInTime() || req.GetWAL || req.Standby || p.Timeline != *b.Timeline
 	if !req.GetWAL {
 		p.WAL = files
 		p.MarkDone = !configured
@@ -106,27 +111,28 @@ func Make(b *backupinfo.Info, req Request, arch Archive) (*Plan, error) {
 		}
 	}
 	if configured {
-		p.configure(req)
+		p.configure(req, arch)
 	}
 	return p, nil
 }
 
 func usable(b *backupinfo.Info) error {
 	id := string(b.ID)
-	refuse := func(format string, args ...any) error { return fault.New(fault.Refused, op, id, format, args...) }
+	refuse := func(format string, args ...any) error {
+		return fault.New(fault.Refused, op, id, format, args...).
+			WithHint("choose another one (holdfast list-backups %s), or restore this one with barman restore", b.ServerName)
+	}
 	if !b.Status.CopyDone() {
 		return fault.New(fault.Refused, op, id, "the backup is %s, only DONE and WAITING_FOR_WALS ones can be restored", b.Status).
 			WithHint("choose another one: holdfast list-backups %s", b.ServerName)
 	}
 	switch {
-	case b.Parent != nil:
-		return refuse("it is an incremental backup; this version restores full backups only")
 	case b.Snapshots != nil:
 		return refuse("it consists of disk snapshots; this version restores backups that are kept as files only")
 	case b.Encryption != nil && *b.Encryption != "none":
 		return refuse("it is encrypted with %s; this version restores unencrypted backups only", *b.Encryption)
-	case b.Compression != nil:
-		return refuse("it is kept as %s-compressed tar files; this version restores plain backups only", *b.Compression)
+	case b.Compression != nil && !slices.Contains([]string{"none", "gzip", "lz4", "zstd"}, *b.Compression):
+		return refuse("it is compressed with %s; this version restores tar files of gzip, lz4 and zstd", *b.Compression)
 	case b.BeginWAL == nil || b.EndWAL == nil || b.Timeline == nil || b.BeginLSN == nil || b.EndLSN == nil:
 		return refuse("its backup.info lacks the begin or end of its WAL")
 	case b.Version != nil && *b.Version < 120000:
@@ -239,16 +245,16 @@ func reachable(b *backupinfo.Info, arch Archive) string {
 
 // configure fills the recovery settings (PostgreSQL manual, "Archive Recovery"
 // and "Recovery Target").
-func (p *Plan) configure(req Request) {
+func (p *Plan) configure(req Request, arch Archive) {
 	set := func(name, value string) { p.Settings = append(p.Settings, name+" = "+quote(value)) }
 	switch {
 	case req.GetWAL:
 		set("restore_command", req.RestoreWith)
 	default:
 		dir := filepath.Join(p.Dest, p.WALDir)
-		set("restore_command", "cp "+shellQuote(escapePercent(dir))+"/%f \"%p\"")
+		set("restore_command", "cp "+ShellWord(dir)+"/%f \"%p\"")
 		if !req.Standby {
-			set("recovery_end_command", "rm -fr "+shellQuote(escapePercent(dir)))
+			set("recovery_end_command", "rm -fr "+ShellWord(dir))
 		}
 	}
 	t := req.Target
@@ -260,12 +266,7 @@ func (p *Plan) configure(req Request) {
 	case t.Immediate:
 		set("recovery_target", "immediate")
 	}
-	switch t.Timeline {
-	case "", "latest":
-		set("recovery_target_timeline", "latest")
-	default:
-		set("recovery_target_timeline", fmt.Sprint(p.Timeline))
-	}
+	set("recovery_target_timeline", p.follow(req, arch))
 	if t.Action != "" {
 		set("recovery_target_action", t.Action)
 	}
@@ -275,13 +276,30 @@ func (p *Plan) configure(req Request) {
 	}
 }
 
+// follow is the timeline setting. PostgreSQL's "latest" is the highest number in
+// the archive, whether it descends from the backup or not, and fails when it does
+// not; only a standby, which shall follow later timelines too, is told so.
+func (p *Plan) follow(req Request, arch Archive) string {
+	if !req.Standby || req.Target.Timeline != "" && req.Target.Timeline != "latest" {
+		return fmt.Sprint(p.Timeline)
+	}
+	for tli := range arch.Histories {
+		if tli > p.Timeline {
+			p.Notes = append(p.Notes, fmt.Sprintf("timeline %d of the archive does not descend from this backup: the standby stays on timeline %d", tli, p.Timeline))
+			return fmt.Sprint(p.Timeline)
+		}
+	}
+	return "latest"
+}
+
 // quote writes a value of a configuration file (PostgreSQL manual, "Parameter
 // Names and Values").
 func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
 }
 
-func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-// escapePercent keeps a literal percent sign from being read as a place holder.
-func escapePercent(s string) string { return strings.ReplaceAll(s, "%", "%%") }
+// ShellWord writes a word of restore_command and its like: quoted for the
+// shell, and with percent signs that PostgreSQL does not take for place holders.
+func ShellWord(s string) string {
+	return "'" + strings.NewReplacer("'", `'\''`, "%", "%%").Replace(s) + "'"
+}

@@ -38,6 +38,9 @@ func (p *Plan) chooseWAL(b *backupinfo.Info, req Request, arch Archive) ([]strin
 	if err := checkTarget(b, req, last, lastAt); err != nil {
 		return nil, err
 	}
+	if err := p.checkFork(b, req, last, arch); err != nil {
+		return nil, err
+	}
 
 	stop := last
 	switch {
@@ -101,9 +104,11 @@ func (p *Plan) reach(b *backupinfo.Info, size uint64, have map[string]time.Time,
 func (p *Plan) successor(seg wal.Segment, have map[string]time.Time, arch Archive) (wal.Segment, bool) {
 	next := seg.Next()
 	candidates := []wal.Segment{}
+	_, forks := p.fork(seg, arch)
 	for tli := p.Timeline; tli > seg.TLI; tli-- {
-		for _, s := range []wal.Segment{{TLI: tli, No: seg.No, Size: seg.Size}, {TLI: tli, No: next.No, Size: seg.Size}} {
-			candidates = append(candidates, s)
+		candidates = append(candidates, wal.Segment{TLI: tli, No: seg.No, Size: seg.Size})
+		if !forks {
+			candidates = append(candidates, wal.Segment{TLI: tli, No: next.No, Size: seg.Size})
 		}
 	}
 	candidates = append(candidates, next)
@@ -113,6 +118,30 @@ func (p *Plan) successor(seg wal.Segment, have map[string]time.Time, arch Archiv
 		}
 	}
 	return next, false
+}
+
+// fork is the position within seg at which the plan's timeline left that of seg.
+// The newer timeline then has a segment of the same position, and what the old
+// one holds behind the fork never happened.
+func (p *Plan) fork(seg wal.Segment, arch Archive) (wal.LSN, bool) {
+	for _, s := range arch.Histories[p.Timeline].Switches {
+		if s.TLI == seg.TLI && s.At > seg.Start() && s.At < seg.End() {
+			return s.At, true
+		}
+	}
+	return 0, false
+}
+
+// checkFork refuses a recovery in which PostgreSQL would take the old
+// timeline's segment for the one that the fork lies in, and read on behind it.
+func (p *Plan) checkFork(b *backupinfo.Info, req Request, last wal.Segment, arch Archive) error {
+	at, forks := p.fork(last, arch)
+	if !forks || req.Target.Immediate || req.Target.LSN != 0 && req.Target.LSN <= at {
+		return nil
+	}
+	lacking := wal.Segment{TLI: p.Timeline, No: last.No, Size: last.Size}
+	return fault.New(fault.Refused, op, string(b.ID), "WAL segment %s, in which timeline %d left timeline %d at %s, is not in the archive", lacking.Name(), p.Timeline, last.TLI, at).
+		WithHint("wait until it is archived (holdfast status %s), or stay on the old timeline with --target-tli %d", b.ServerName, last.TLI)
 }
 
 // checkTarget refuses what recovery could only fail at.

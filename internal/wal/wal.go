@@ -6,6 +6,7 @@
 package wal
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -86,6 +87,13 @@ func HashDir(name string) string {
 		return name[:16]
 	}
 	return ""
+}
+
+// ComparePositions orders the names of segments and partial segments as they
+// are streamed: by position, then by timeline; a complete segment comes after
+// its partial one.
+func ComparePositions(a, b string) int {
+	return cmp.Or(strings.Compare(a[8:24], b[8:24]), strings.Compare(a[:8], b[:8]), cmp.Compare(len(b), len(a)))
 }
 
 // TimelineOf is the timeline in a name of a known kind.

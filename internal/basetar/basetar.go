@@ -1,0 +1,231 @@
+// Package basetar reads the tar archives that pg_basebackup writes: base.tar of
+// the data directory and OID.tar of each tablespace, compressed or not.
+//
+// It finds and streams them; what becomes of the members is the business of
+// whoever reads. It is not the format of backups in object stores.
+package basetar
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/holdfast-pg/holdfast/internal/codec"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+)
+
+// suffixes are those of pg_basebackup(1).
+var suffixes = map[string]codec.Algorithm{"": codec.None, ".gz": codec.Gzip, ".lz4": codec.LZ4, ".zst": codec.Zstd}
+
+var archiveName = regexp.MustCompile(`^(base|[1-9][0-9]{0,9})\.tar(|\.gz|\.lz4|\.zst)$`)
+
+// Archive is one tar file.
+type Archive struct {
+	Path      string
+	OID       uint32 // of the tablespace; 0 for the data directory
+	algorithm codec.Algorithm
+}
+
+// Set is a backup that is kept as tar files.
+type Set struct {
+	Base        Archive
+	Tablespaces map[uint32]Archive
+	Others      []string // names of files that belong to no archive
+}
+
+// Compression is what backup.info calls it.
+func (s *Set) Compression() string {
+	if s.Base.algorithm == codec.None {
+		return "none"
+	}
+	return string(s.Base.algorithm)
+}
+
+// All are the archives of the tablespaces in no order, then the data directory's.
+func (s *Set) All() []Archive {
+	var out []Archive
+	for _, a := range s.Tablespaces {
+		out = append(out, a)
+	}
+	return append(out, s.Base)
+}
+
+// Find looks for archives in the place of a backup's data directory. It returns
+// nil when the backup is kept as plain files.
+func Find(dir string) (*Set, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, "read directory", dir, err)
+	}
+	s := &Set{Tablespaces: map[uint32]Archive{}}
+	for _, e := range entries {
+		if e.Name() == "PG_VERSION" {
+			return nil, nil
+		}
+		m := archiveName.FindStringSubmatch(e.Name())
+		if m == nil || !e.Type().IsRegular() {
+			s.Others = append(s.Others, e.Name())
+			continue
+		}
+		a := Archive{Path: filepath.Join(dir, e.Name()), algorithm: suffixes[m[2]]}
+		taken := s.Base
+		if m[1] == "base" {
+			s.Base = a
+		} else {
+			oid, err := strconv.ParseUint(m[1], 10, 32)
+			if err != nil {
+				s.Others = append(s.Others, e.Name())
+				continue
+			}
+			a.OID = uint32(oid)
+			taken = s.Tablespaces[a.OID]
+			s.Tablespaces[a.OID] = a
+		}
+		if taken.Path != "" {
+			return nil, fault.New(fault.Corrupt, "read", a.Path, "%s holds the same", filepath.Base(taken.Path)).
+				WithHint("remove the one that does not belong to the backup")
+		}
+	}
+	if s.Base.Path == "" {
+		if len(s.Tablespaces) > 0 {
+			return nil, fault.New(fault.Corrupt, "read backup", dir, "it has archives of tablespaces, but no base.tar")
+		}
+		return nil, nil
+	}
+	return s, nil
+}
+
+// Member is an entry of an archive. Its content is valid during the visit only.
+type Member struct {
+	*tar.Header
+	Name string // clean, and below the archive's directory
+	io.Reader
+}
+
+// Each visits the members of an archive in their order. It reads to the end of
+// the file, so that damage behind the last member is found too, unless visit
+// returns fs.SkipAll. Progress is called with the bytes of the file that were
+// read; it may be nil.
+func (a Archive) Each(ctx context.Context, progress func(int64), visit func(Member) error) error {
+	f, err := os.Open(a.Path)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "read", a.Path, err)
+	}
+	defer f.Close()
+	plain, found, err := codec.NewReader(&counted{f, progress})
+	if err != nil {
+		return a.corrupt(err)
+	}
+	defer plain.Close()
+	if found != a.algorithm {
+		return a.corrupt(errors.New("its content is not what its name says"))
+	}
+	ahead := readAhead(ctx, plain)
+	defer ahead.stop()
+	return a.walk(tar.NewReader(ahead), ahead, visit)
+}
+
+func (a Archive) walk(members *tar.Reader, rest *ahead, visit func(Member) error) error {
+	for {
+		if err := rest.interruption(); err != nil {
+			return err
+		}
+		h, err := members.Next()
+		if errors.Is(err, io.EOF) {
+			_, err = io.Copy(io.Discard, rest)
+			return a.corrupt(err)
+		}
+		if err != nil {
+			return a.corrupt(err)
+		}
+		name := path.Clean(h.Name)
+		if name == "." {
+			continue
+		}
+		if !filepath.IsLocal(name) || strings.ContainsRune(name, 0) {
+			return a.corrupt(errors.New("it has the member " + strconv.Quote(h.Name) + ", which is no path below a directory"))
+		}
+		switch err := visit(Member{h, name, content{members, a}}); {
+		case errors.Is(err, fs.SkipAll):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// corrupt says which archive is damaged; an interruption stays one.
+func (a Archive) corrupt(err error) error {
+	if err == nil || errors.As(err, new(*interrupted)) {
+		return err
+	}
+	return fault.Wrap(fault.Corrupt, "read", a.Path, err)
+}
+
+// content is a member's content; its errors name the archive.
+type content struct {
+	r *tar.Reader
+	a Archive
+}
+
+func (c content) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if errors.Is(err, io.EOF) {
+		return n, io.EOF
+	}
+	return n, c.a.corrupt(err)
+}
+
+type counted struct {
+	r    io.Reader
+	tell func(int64)
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if c.tell != nil && n > 0 {
+		c.tell(int64(n))
+	}
+	return n, err
+}
+
+const labelName = "backup_label"
+
+// maxSmall bounds the content of members that are read into memory.
+const maxSmall = 64 << 10
+
+// Label reads backup_label, which PostgreSQL sends first.
+func (s *Set) Label(ctx context.Context) (string, error) {
+	var label []byte
+	err := s.Base.Each(ctx, nil, func(m Member) (err error) {
+		if m.Name != labelName {
+			return nil
+		}
+		if label, err = m.Small(); err != nil {
+			return err
+		}
+		return fs.SkipAll
+	})
+	if err == nil && label == nil {
+		err = fault.New(fault.Corrupt, "read", s.Base.Path, "it has no backup_label")
+	}
+	return string(label), err
+}
+
+// Small reads the whole content of a member that is small by its nature.
+func (m Member) Small() ([]byte, error) {
+	if m.Size > maxSmall {
+		return nil, fault.New(fault.Corrupt, "read", m.Name, "it has %d bytes, far more than such a file ever has", m.Size)
+	}
+	b := make([]byte, m.Size)
+	_, err := io.ReadFull(m.Reader, b)
+	return b, err
+}

@@ -1,0 +1,210 @@
+package catalog
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+)
+
+// List returns all backups, oldest first. An entry that cannot be read becomes
+// a warning and hides no other.
+func (c *Catalog) List() ([]*backupinfo.Info, []string, error) {
+	ids, err := c.ids()
+	if err != nil {
+		return nil, nil, err
+	}
+	out := make([]*backupinfo.Info, 0, len(ids))
+	var warnings []string
+	for _, r := range c.readAll(ids) {
+		warnings = append(warnings, r.warnings...)
+		switch {
+		case errors.Is(r.err, fs.ErrNotExist): // it was deleted meanwhile
+		case r.err != nil:
+			warnings = append(warnings, r.err.Error())
+		default:
+			out = append(out, r.info)
+		}
+	}
+	return out, warnings, nil
+}
+
+// All returns all backups, oldest first, and fails when one cannot be read:
+// for decisions that must not overlook any. Unknown keys do not matter to it.
+func (c *Catalog) All() ([]*backupinfo.Info, error) {
+	ids, err := c.ids()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*backupinfo.Info, 0, len(ids))
+	for _, r := range c.readAll(ids) {
+		if errors.Is(r.err, fs.ErrNotExist) {
+			continue // it was deleted meanwhile
+		}
+		if r.err != nil {
+			return nil, &fault.Error{Op: "read", Subject: "the catalogue of " + c.Server, Kind: fault.Corrupt, Err: r.err,
+				Hint: "mend or remove that entry; nothing is deleted before"}
+		}
+		out = append(out, r.info)
+	}
+	return out, nil
+}
+
+// ids lists what has a backup.info, in either place.
+func (c *Catalog) ids() ([]backup.ID, error) {
+	meta, err := namesIn(c.MetaDir)
+	if err != nil {
+		return nil, err
+	}
+	var out []backup.ID
+	for _, name := range meta {
+		name, ok := strings.CutSuffix(name, infoSuffix)
+		if id, err := backup.ParseID(name); ok && err == nil {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	base, err := namesIn(c.BaseDir)
+	if err != nil {
+		return nil, err
+	}
+	recorded := len(out)
+	for _, name := range base {
+		id, err := backup.ParseID(name)
+		if err != nil {
+			continue
+		}
+		if _, found := slices.BinarySearch(out[:recorded], id); found {
+			continue
+		}
+		if _, err := os.Lstat(c.legacyPath(id)); err == nil {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// namesIn lists a directory; one that does not exist is empty.
+func namesIn(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, "list backups in", dir, err)
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	return names, fault.Wrap(fault.Internal, "list backups in", dir, err)
+}
+
+// record is a backup's record, or why it cannot be read.
+type record struct {
+	info     *backupinfo.Info
+	warnings []string
+	err      error
+}
+
+// readAll reads records in the order of ids.
+func (c *Catalog) readAll(ids []backup.ID) []record {
+	out := make([]record, len(ids))
+	atOnce(len(ids), func(i int) {
+		r := &out[i]
+		r.info, r.warnings, r.err = c.read(ids[i])
+	})
+	return out
+}
+
+// readers is how many files are read at the same time: a disk or a network
+// that is slow to answer is asked for several.
+const readers = 8
+
+// atOnce calls do with 0 to n-1, several at the same time.
+func atOnce(n int, do func(i int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, readers) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (c *Catalog) read(id backup.ID) (*backupinfo.Info, []string, error) {
+	path := c.InfoPath(id)
+	data, err := contentOf(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		path = c.legacyPath(id)
+		data, err = contentOf(path)
+	}
+	if err != nil {
+		return nil, nil, fault.Wrap(fault.Internal, "read", c.InfoPath(id), err)
+	}
+	info, warnings, err := backupinfo.Parse(id, data)
+	if err != nil {
+		return nil, warnings, fault.Wrap(fault.Corrupt, "read", path, err)
+	}
+	if info.ServerName == "" {
+		info.ServerName = c.Server
+	}
+	return info, warnings, nil
+}
+
+// Records are a few thousand bytes long; what is larger than the bound is none.
+const (
+	usualRecord = 4 << 10
+	mostRecord  = 64 << 20
+)
+
+// buffers are read into, and kept for the next record.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, usualRecord); return &b }}
+
+// contentOf is os.ReadFile without the six system calls that make a file fit
+// for polling, which are most of the cost of thousands of small ones.
+func contentOf(path string) (string, error) {
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	fd, err := retried(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return "", &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }()
+	buf := (*pooled)[:0]
+	for {
+		n, err := retried(func() (int, error) { return unix.Read(fd, buf[len(buf):cap(buf)]) })
+		if err == nil && len(buf)+n > mostRecord {
+			err = unix.EFBIG
+		}
+		if err != nil {
+			return "", &fs.PathError{Op: "read", Path: path, Err: err}
+		}
+		if n == 0 {
+			return string(buf), nil
+		}
+		if buf = buf[:len(buf)+n]; len(buf) == cap(buf) {
+			buf = slices.Grow(buf, len(buf))
+		}
+	}
+}
+
+func retried(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package config
+
+import "time"
+
+// CloudOptions are for backups and WAL in object stores.
+type CloudOptions struct {
+	CloudStagingDirectory     string        `ini:"cloud_staging_directory" type:"path" default:"/tmp/barman/cloud-staging" scope:"GSM" doc:"Directory where a postgres backup waits for its upload."`
+	CloudStagingMaxSize       Size          `ini:"cloud_staging_max_size" type:"size" default:"30Gi" scope:"GSM" doc:"Bound of that directory's size."`
+	CloudUploadMaxArchiveSize Size          `ini:"cloud_upload_max_archive_size" type:"size" default:"100Gi" scope:"GSM" doc:"Size from which on another tar object is begun. Barman reads it in a server's section only."`
+	CloudUploadMinChunkSize   Size          `ini:"cloud_upload_min_chunk_size" type:"size" scope:"GSM" doc:"Smallest part of a multipart upload. Barman reads it in a server's section only."`
+	CloudWALArchiveParallel   int           `ini:"cloud_wal_archive_parallel" type:"int" default:"0" min:"0" scope:"GSM" doc:"WAL files that are uploaded at the same time."`
+	CloudWALRestoreParallel   int           `ini:"cloud_wal_restore_parallel" type:"int" default:"0" min:"0" scope:"GSM" doc:"WAL files that are fetched at the same time."`
+	CloudDeleteBatchSize      *int          `ini:"cloud_delete_batch_size" type:"int" min:"1" scope:"GSM" doc:"Objects that one request deletes, as far as the store allows."`
+	AWSProfile                string        `ini:"aws_profile" type:"string" scope:"GSM" doc:"Profile of the AWS credentials."`
+	AWSRegion                 string        `ini:"aws_region" type:"string" scope:"GSM" doc:"AWS region."`
+	AWSReadTimeout            time.Duration `ini:"aws_read_timeout" type:"seconds" min:"1" scope:"GSM" doc:"How long to wait for an answer of AWS; the client's 60 seconds unless set."`
+	AWSEncryption             string        `ini:"aws_encryption" type:"enum" values:"AES256,aws:kms" scope:"GSM" strict:"true" doc:"Encryption by S3 itself."`
+	AWSSSEKMSKeyID            string        `ini:"aws_sse_kms_key_id" type:"string" scope:"GSM" doc:"Key of that encryption; needs aws:kms."`
+	AWSSSECustomerKey         Secret        `ini:"aws_sse_customer_key" type:"secret URI" scope:"GSM" strict:"true" doc:"File with a key of your own for S3's encryption. Excludes the two options above."`
+	AWSCheckObjectLock        bool          `ini:"aws_check_object_lock" type:"bool" default:"off" scope:"GSM" doc:"Look whether objects are locked before deleting them."`
+	AzureCredential           string        `ini:"azure_credential" type:"enum" values:"azure-cli,managed-identity,default" scope:"GSM" strict:"true" doc:"Where Azure credentials come from."`
+	AzureResourceGroup        string        `ini:"azure_resource_group" type:"string" scope:"GSM" doc:"Azure resource group."`
+	AzureSubscriptionID       string        `ini:"azure_subscription_id" type:"string" scope:"GSM" doc:"Azure subscription. Required for snapshots on Azure."`
+	GCPProject                string        `ini:"gcp_project" type:"string" scope:"GSM" doc:"Google Cloud project. Required for snapshots on Google Cloud."`
+	GCPZone                   string        `ini:"gcp_zone" type:"string" scope:"SM" doc:"Google Cloud zone."`
+}
+
+// SnapshotOptions are for backups that are snapshots of disks.
+type SnapshotOptions struct {
+	SnapshotProvider             string        `ini:"snapshot_provider" type:"enum" values:"aws,azure,gcp" scope:"GSM" strict:"true" backup:"refused" doc:"Who makes the snapshots."`
+	SnapshotInstance             string        `ini:"snapshot_instance" type:"string" scope:"SM" backup:"refused" doc:"Instance that the disks are attached to."`
+	SnapshotDisks                []string      `ini:"snapshot_disks" type:"list" scope:"SM" strict:"true" backup:"refused" doc:"Disks that together hold the cluster."`
+	SnapshotGCPProject           string        `ini:"snapshot_gcp_project" type:"string" scope:"GSM" backup:"refused" instead:"gcp_project" doc:"Google Cloud project."`
+	SnapshotZone                 string        `ini:"snapshot_zone" type:"string" scope:"SM" backup:"refused" instead:"gcp_zone" doc:"Google Cloud zone."`
+	AWSAwaitSnapshotsTimeout     time.Duration `ini:"aws_await_snapshots_timeout" type:"seconds" default:"3600" min:"1" scope:"GSM" doc:"How long to wait until AWS has finished the snapshots."`
+	AWSSnapshotLockMode          string        `ini:"aws_snapshot_lock_mode" type:"enum" values:"governance,compliance" scope:"GSM" strict:"true" doc:"Lock AWS snapshots against deletion."`
+	AWSSnapshotLockDuration      *int          `ini:"aws_snapshot_lock_duration" type:"int" min:"1" max:"36500" scope:"GSM" strict:"true" doc:"Days that the lock lasts."`
+	AWSSnapshotLockCoolOffPeriod *int          `ini:"aws_snapshot_lock_cool_off_period" type:"int" min:"1" max:"72" scope:"GSM" strict:"true" doc:"Hours during which a compliance lock can still be changed."`
+	AWSSnapshotLockExpiration    string        `ini:"aws_snapshot_lock_expiration_date" type:"timestamp" scope:"GSM" strict:"true" doc:"When the lock ends: YYYY-MM-DDTHH:MM:SS.fffZ."`
+}

@@ -1,0 +1,187 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+func (s *Server) fail(field any, message, hint string) {
+	s.problems = append(s.problems, s.blame(s.option(field), false, message, hint))
+}
+
+func (s *Server) warn(field any, message, hint string) {
+	s.problems = append(s.problems, s.blame(s.option(field), true, message, hint))
+}
+
+// checkRules finds options that contradict each other.
+func (s *Server) checkRules() {
+	s.checkArchivers()
+	if s.Active && !s.Passive && s.Conninfo.IsZero() && !s.failed(&s.Conninfo) {
+		s.fail(&s.Conninfo, "it is missing", "set it to a connection string such as host=pg user=barman dbname=postgres")
+	}
+	if slices.Contains(s.BackupOptions, "concurrent_backup") && s.Exclusive {
+		s.fail(&s.BackupOptions, "a backup is either concurrent or exclusive", "keep concurrent_backup")
+	}
+	s.checkObjectStore()
+	if s.Passive || !s.Active || s.failed(&s.BackupMethod) {
+		return
+	}
+	switch s.BackupMethod {
+	case MethodPostgres:
+		s.checkPostgres()
+	case MethodRsync, MethodLocalRsync:
+		if s.BackupCompression != "" {
+			s.fail(&s.BackupCompression, "rsync backups are not compressed", "remove it, or use backup_method = postgres")
+		}
+		s.checkSSH()
+	case MethodSnapshot:
+		s.checkSSH()
+		s.checkSnapshot()
+	}
+}
+
+// failed reports whether the option's own value was refused already.
+func (s *Server) failed(field any) bool {
+	o := s.option(field)
+	for _, p := range s.problems {
+		if p.Option == o.Name && !p.Warning {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Server) checkArchivers() {
+	if s.Passive || s.Archiver || s.StreamingArchiver {
+		return
+	}
+	if !s.originOf(s.option(&s.Archiver)).Default {
+		s.warn(&s.Archiver, "WAL has to come in somehow, and streaming_archiver is off too", "archiver is taken as on")
+	}
+	s.Archiver = true
+}
+
+func (s *Server) checkSSH() {
+	local := s.BackupMethod == MethodLocalRsync
+	switch {
+	case local && s.SSHCommand != "":
+		s.fail(&s.SSHCommand, "local-rsync reads the files of this host", "remove it, or use backup_method = rsync")
+	case !local && s.SSHCommand == "":
+		s.fail(&s.SSHCommand, "backup_method = "+s.BackupMethod+" needs it",
+			"set it to a command such as ssh postgres@pg, or use backup_method = postgres")
+	}
+}
+
+func (s *Server) checkPostgres() {
+	if s.Exclusive && !s.failed(&s.BackupOptions) {
+		s.warn(&s.BackupOptions, "pg_basebackup is always concurrent", "exclusive_backup is ignored")
+		s.BackupOptions = slices.DeleteFunc(slices.Clone(s.BackupOptions),
+			func(v string) bool { return v == "exclusive_backup" })
+		s.Exclusive, s.Concurrent = false, true
+	}
+	s.forbidCopyOptions("pg_basebackup")
+	s.checkCompression()
+}
+
+// forbidCopyOptions: options that only rsync can honour.
+func (s *Server) forbidCopyOptions(who string) {
+	if s.TablespaceBandwidthLimit != nil {
+		s.fail(&s.TablespaceBandwidthLimit, who+" cannot limit single tablespaces", "remove it")
+	}
+	if s.ReuseBackup == "copy" || s.ReuseBackup == "link" {
+		s.fail(&s.ReuseBackup, who+" cannot reuse an earlier backup", "remove it, or set it to off")
+	}
+	if s.NetworkCompression {
+		s.fail(&s.NetworkCompression, who+" does not use it", "remove it, or set it to off")
+	}
+}
+
+func (s *Server) checkSnapshot() {
+	s.forbidCopyOptions("a snapshot")
+	if s.BackupCompression != "" {
+		s.fail(&s.BackupCompression, "snapshots are not compressed", "remove it")
+	}
+	if s.BandwidthLimit != 0 {
+		s.fail(&s.BandwidthLimit, "snapshots copy nothing", "remove it")
+	}
+	const needed = "backup_method = snapshot needs it"
+	if s.SnapshotDisks == nil && !s.failed(&s.SnapshotDisks) {
+		s.fail(&s.SnapshotDisks, needed, "name the disks that hold the cluster, separated by commas")
+	}
+	if s.SnapshotInstance == "" {
+		s.fail(&s.SnapshotInstance, needed, "name the instance that the disks are attached to")
+	}
+	switch {
+	case s.SnapshotProvider == "" && !s.failed(&s.SnapshotProvider):
+		s.fail(&s.SnapshotProvider, needed, "set it to aws, azure or gcp")
+	case s.SnapshotProvider == "gcp" && s.GCPProject == "":
+		s.fail(&s.GCPProject, "snapshots on Google Cloud need it", "set it to the project's name")
+	case s.SnapshotProvider == "azure" && s.AzureSubscriptionID == "":
+		s.fail(&s.AzureSubscriptionID, "snapshots on Azure need it", "set it to the subscription's ID")
+	case s.SnapshotProvider == "aws" && s.AWSSnapshotLockMode != "":
+		s.checkSnapshotLock()
+	}
+}
+
+func (s *Server) checkSnapshotLock() {
+	if (s.AWSSnapshotLockDuration == nil) == (s.AWSSnapshotLockExpiration == "") {
+		s.fail(&s.AWSSnapshotLockMode, "a lock ends after a duration or on a date",
+			"set exactly one of aws_snapshot_lock_duration and aws_snapshot_lock_expiration_date")
+	}
+	if s.AWSSnapshotLockCoolOffPeriod != nil && s.AWSSnapshotLockMode == "governance" {
+		s.fail(&s.AWSSnapshotLockCoolOffPeriod, "a governance lock has no cool-off period", "remove it")
+	}
+}
+
+func (s *Server) checkObjectStore() {
+	if s.AWSSSEKMSKeyID != "" && s.AWSEncryption != "aws:kms" {
+		s.fail(&s.AWSSSEKMSKeyID, "the key is used by aws_encryption = aws:kms only", "set that, or remove the key")
+	}
+	if s.AWSSSECustomerKey.Reveal() != "" && (s.AWSEncryption != "" || s.AWSSSEKMSKeyID != "") {
+		s.fail(&s.AWSSSECustomerKey, "it excludes aws_encryption and aws_sse_kms_key_id", "keep one kind of encryption")
+	}
+}
+
+// checkSharedPaths finds directories that two options or two servers would
+// both fill.
+func checkSharedPaths(servers []*Server) {
+	type user struct {
+		server *Server
+		option *Option
+	}
+	used := map[string]user{}
+	for _, s := range servers {
+		for _, field := range []*string{&s.BackupDirectory, &s.BasebackupsDirectory, &s.WALsDirectory,
+			&s.IncomingWALsDirectory, &s.StreamingWALsDirectory, &s.ErrorsDirectory} {
+			if *field == "" || strings.Contains(*field, "://") {
+				continue
+			}
+			o := s.option(field)
+			path := realPath(*field)
+			first, taken := used[path]
+			if !taken {
+				used[path] = user{s, o}
+				continue
+			}
+			s.fail(field, "the directory "+path+" is "+first.option.Name+" of server "+first.server.Name+" already", "give each its own")
+			if first.server != s {
+				first.server.problems = append(first.server.problems, first.server.blame(first.option, false,
+					"the directory "+path+" is "+o.Name+" of server "+s.Name+" too", "give each its own"))
+			}
+		}
+	}
+}
+
+// realPath follows the symbolic links of the part of a path that exists.
+func realPath(path string) string {
+	for rest, dir := "", path; ; rest, dir = filepath.Join(filepath.Base(dir), rest), filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); err == nil || dir == filepath.Dir(dir) {
+			if real, err := filepath.EvalSymlinks(dir); err == nil {
+				return filepath.Join(real, rest)
+			}
+			return path
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// UnsupportedForBackup lists the options whose values ask a backup for what this
+// version does not implement. A backup of such a server is refused, because
+// ignoring one of them would produce another backup than was asked for.
+func (s *Server) UnsupportedForBackup() []Problem {
+	if s.Passive {
+		return []Problem{s.blame(s.option(&s.PrimarySSHCommand), false, "a passive server copies backups instead of taking them",
+			"take the backup on the primary backup host, or remove the option")}
+	}
+	var out []Problem
+	for _, o := range serverOptions {
+		if hint, refused := s.refuses(o); refused {
+			out = append(out, s.blame(o, false, "this version does not implement it for a backup", hint))
+		}
+	}
+	for _, place := range []struct {
+		field *string
+		cloud *CloudURL
+	}{{&s.BasebackupsDirectory, s.BasebackupsCloud}, {&s.WALsDirectory, s.WALsCloud}} {
+		if place.cloud != nil {
+			out = append(out, s.blame(s.option(place.field), false, "this version does not back up into object stores", "use a directory"))
+		}
+	}
+	sortProblems(out)
+	return out
+}
+
+func (s *Server) refuses(o *Option) (hint string, refused bool) {
+	if o.Backup == "" || (o.Methods != nil && !slices.Contains(o.Methods, s.BackupMethod)) {
+		return "", false
+	}
+	v := s.field(o)
+	allowed, is := strings.CutPrefix(o.Backup, "only:")
+	if !is {
+		hint = "remove it"
+		if o.Default != "" {
+			hint += ", or set it to " + o.Default
+		}
+		return hint, !reflect.DeepEqual(v.Interface(), o.zero.Interface())
+	}
+	values := []string{v.String()}
+	if v.Kind() == reflect.Slice {
+		values, _ = v.Interface().([]string)
+	}
+	for _, value := range values {
+		if value != "" && !slices.Contains(strings.Split(allowed, ","), value) {
+			return "use " + strings.ReplaceAll(allowed, ",", " or "), true
+		}
+	}
+	return "", false
+}

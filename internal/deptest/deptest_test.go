@@ -1,0 +1,96 @@
+package deptest
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/holdfast-pg/holdfast/"
+
+// deps maps each of our packages to everything that it links, itself included.
+func deps(t *testing.T) map[string][]string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Deps \" \"}}", "./...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", cmd, err)
+	}
+	all := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		all[strings.TrimPrefix(fields[0], module)] = fields
+	}
+	return all
+}
+
+// forTests reports whether path is one of our packages that only tests may import: pgtest and the like.
+func forTests(path string) bool {
+	path, ours := strings.CutPrefix(path, module+"internal/")
+	return ours && strings.HasSuffix(path, "test") && !strings.Contains(path, "/")
+}
+
+// under reports whether path is one of the roots or lies below it.
+func under(path string, roots ...string) bool {
+	return slices.ContainsFunc(roots, func(root string) bool {
+		return path == root || strings.HasPrefix(path, root+"/")
+	})
+}
+
+var (
+	temporal = []string{"go.temporal.io"}
+	postgres = []string{"github.com/jackc", module + "internal/pg"}
+	clouds   = []string{"github.com/aws", "cloud.google.com", "google.golang.org/api", "github.com/Azure"}
+)
+
+func TestDirection(t *testing.T) {
+	all := deps(t)
+	for _, rule := range []struct {
+		name      string
+		packages  []string // the packages that the rule is about
+		except    []string
+		forbidden []string // what they must not link
+	}{
+		{"internal packages do not know Temporal", []string{"internal"}, nil, temporal},
+		{"internal packages lie below activities and workflows", []string{"internal"}, nil,
+			[]string{module + "activities", module + "workflows", module + "starter", module + "worker"}},
+		{"activities lie below workflows", []string{"activities"}, nil,
+			[]string{module + "workflows", module + "starter", module + "worker"}},
+		{"workflows lie below the mains", []string{"workflows"}, nil, []string{module + "starter", module + "worker"}},
+		{"workflows and activities know no driver", []string{"workflows", "activities"}, nil, slices.Concat(postgres, clouds)},
+		{"only mains link the PostgreSQL driver", []string{"internal"}, []string{"internal/pg"}, postgres},
+	} {
+		t.Run(rule.name, func(t *testing.T) {
+			checked := 0
+			for name, links := range all {
+				if !under(name, rule.packages...) || under(name, rule.except...) || forTests(module+name) {
+					continue
+				}
+				checked++
+				for _, dep := range links {
+					if under(dep, rule.forbidden...) && dep != module+name {
+						t.Errorf("%s links %s", name, dep)
+					}
+				}
+			}
+			if checked == 0 {
+				t.Error("no package is checked")
+			}
+		})
+	}
+}
+
+func TestNoProgramLinksWhatIsForTests(t *testing.T) {
+	for name, links := range deps(t) {
+		if forTests(module + name) {
+			continue
+		}
+		for _, dep := range links {
+			if forTests(dep) {
+				t.Errorf("%s links %s", name, dep)
+			}
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package disposal
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/catalog"
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/hook"
+	"github.com/holdfast-pg/holdfast/internal/retention"
+	"github.com/holdfast-pg/holdfast/internal/wal"
+	"github.com/holdfast-pg/holdfast/internal/walarchive"
+)
+
+// Disposal deletes backups and WAL of one server.
+type Disposal struct {
+	Catalog *catalog.Catalog
+	Archive *walarchive.Archive
+	Policy  retention.Policy
+	Hooks   *hook.Hooks
+}
+
+// Of is the disposal of a server.
+func Of(s *config.Server) (*Disposal, error) {
+	if s.BasebackupsCloud != nil || s.WALsCloud != nil {
+		return nil, fault.New(fault.Refused, "delete backups of", s.Name, "this version does not delete from object stores").
+			WithHint("delete them with barman delete")
+	}
+	archive, err := walarchive.ForServer(s)
+	if err != nil {
+		return nil, err
+	}
+	return &Disposal{catalog.Open(catalog.LayoutOf(s)), archive, PolicyOf(s), hook.Of(s)}, nil
+}
+
+// PolicyOf is the policy that a server's settings describe.
+func PolicyOf(s *config.Server) retention.Policy {
+	return retention.Policy{Retention: s.RetentionPolicy, Minimum: s.MinimumRedundancy, WORM: s.WORMMode}
+}
+
+// Plan is what the policy asks for, and what is left of interrupted deletions.
+// It changes nothing.
+func (d *Disposal) Plan(ctx context.Context, now time.Time) (*retention.Plan, error) {
+	in, err := d.input(ctx, now, nil)
+	if err != nil {
+		return nil, err
+	}
+	return retention.Make(in), nil
+}
+
+// backups is what retention must know of all backups of a server.
+func backups(cat *catalog.Catalog) ([]retention.Backup, error) {
+	all, err := cat.All()
+	if err != nil {
+		return nil, err
+	}
+	return describe(cat, all)
+}
+
+// describe adds to listed backups those of whose deletion only the mark is left.
+func describe(cat *catalog.Catalog, list []*backupinfo.Info) ([]retention.Backup, error) {
+	marks, err := cat.Marks()
+	if err != nil {
+		return nil, err
+	}
+	orphans, err := cat.Orphans(list)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]retention.Backup, 0, len(list))
+	for _, info := range list {
+		b := of(info, marks[info.ID])
+		b.Orphan = orphans[info.ID]
+		delete(marks, info.ID)
+		out = append(out, b)
+	}
+	for id, m := range marks {
+		if m.Deleting {
+			out = append(out, retention.Backup{ID: id, Status: backup.Failed, Deleting: true})
+		}
+	}
+	return out, nil
+}
+
+// of is a backup as retention sees it.
+func of(info *backupinfo.Info, m catalog.Marks) retention.Backup {
+	b := retention.Backup{ID: info.ID, Status: info.Status, Deleting: m.Deleting, Snapshots: info.Snapshots != nil, SegmentSize: wal.DefaultSegmentSize}
+	if m.Keep != "" {
+		b.Keep = retention.Word("KEEP:" + strings.ToUpper(string(m.Keep)))
+	}
+	set(&b.Parent, info.Parent)
+	set(&b.SystemID, info.SystemID)
+	set(&b.Timeline, info.Timeline)
+	set(&b.Begin, info.BeginLSN)
+	set(&b.End, info.EndLSN)
+	set(&b.SegmentSize, info.SegmentSize)
+	set(&b.EndTime, info.EndTime)
+	return b
+}
+
+// Judge gives the policy's word on backups that were listed.
+func Judge(cat *catalog.Catalog, list []*backupinfo.Info, p retention.Policy, now time.Time) (map[backup.ID]retention.Verdict, error) {
+	var in []retention.Backup
+	if !p.IsZero() {
+		var err error
+		if in, err = describe(cat, list); err != nil {
+			return nil, err
+		}
+	}
+	return retention.Judge(in, p, now), nil
+}
+
+func set[T any](field *T, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
+
+func (d *Disposal) input(ctx context.Context, now time.Time, inUse map[backup.ID]string) (retention.Input, error) {
+	in := retention.Input{Server: d.Catalog.Server, Policy: d.Policy, Now: now}
+	var err error
+	if in.Backups, err = backups(d.Catalog); err != nil {
+		return in, err
+	}
+	for i, b := range in.Backups {
+		in.Backups[i].InUse = inUse[b.ID]
+	}
+	if in.Histories, err = d.Archive.Histories(ctx); err != nil {
+		return in, err
+	}
+	in.Names, err = d.Archive.Names(ctx)
+	return in, err
+}

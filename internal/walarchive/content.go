@@ -1,0 +1,85 @@
+package walarchive
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/holdfast-pg/holdfast/internal/fault"
+)
+
+// content is a file's bytes after expansion.
+type content struct {
+	io.Reader
+	f   *os.File
+	dec io.Closer
+}
+
+func (a *Archive) open(ctx context.Context, path string) (*content, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, "read", path, err)
+	}
+	r, _, err := a.opt.Compression.NewReader(f)
+	if err != nil {
+		f.Close()
+		return nil, fault.Wrap(fault.Corrupt, "read", path, err)
+	}
+	return &content{&interruptible{ctx, r}, f, r}, nil
+}
+
+func (c *content) Close() { c.dec.Close(); c.f.Close() }
+
+// unreadable keeps the kind that the operating system gives an error, and
+// calls everything else damage.
+func unreadable(path string, err error) error {
+	if k := fault.KindOf(err); k != fault.Internal {
+		return fault.Wrap(k, "read", path, err)
+	}
+	return fault.Wrap(fault.Corrupt, "read", path, err)
+}
+
+func (a *Archive) sameContent(ctx context.Context, one, other string) (bool, error) {
+	x, err := a.open(ctx, one)
+	if err != nil {
+		return false, err
+	}
+	defer x.Close()
+	y, err := a.open(ctx, other)
+	if err != nil {
+		return false, err
+	}
+	defer y.Close()
+	bufA, bufB := make([]byte, 256<<10), make([]byte, 256<<10)
+	for {
+		n, errA := io.ReadFull(x, bufA)
+		m, errB := io.ReadFull(y, bufB)
+		for path, err := range map[string]error{one: errA, other: errB} {
+			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				return false, unreadable(path, err)
+			}
+		}
+		if !bytes.Equal(bufA[:n], bufB[:m]) {
+			return false, nil
+		}
+		if errA != nil || errB != nil {
+			return errA != nil && errB != nil, nil
+		}
+	}
+}
+
+func (a *Archive) hashContent(ctx context.Context, path string) (sum [sha256.Size]byte, size int64, err error) {
+	c, err := a.open(ctx, path)
+	if err != nil {
+		return sum, 0, err
+	}
+	defer c.Close()
+	h := sha256.New()
+	if size, err = io.Copy(h, c); err != nil {
+		return sum, 0, unreadable(path, err)
+	}
+	return [sha256.Size]byte(h.Sum(nil)), size, nil
+}

@@ -1,0 +1,115 @@
+package walarchive
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/holdfast-pg/holdfast/internal/atomicfile"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/wal"
+)
+
+// Fetch delivers one file, expanded and complete, to dest: from the archive,
+// or from where it waits to be archived. What is nowhere is fault.NotFound.
+func (a *Archive) Fetch(ctx context.Context, name, dest string) error {
+	return a.fetch(ctx, name, dest, false)
+}
+
+// FetchPartial is Fetch, but what was written of an unfinished segment will do
+// when there is no complete one. A standby must not be given it: the segment
+// may go on elsewhere.
+func (a *Archive) FetchPartial(ctx context.Context, name, dest string) error {
+	return a.fetch(ctx, name, dest, true)
+}
+
+func (a *Archive) fetch(ctx context.Context, name, dest string, partial bool) error {
+	return a.search(name, partial, func(path string) error { return a.deliver(ctx, path, name, dest) })
+}
+
+// search offers take each place where a file may lie, until it succeeds.
+func (a *Archive) search(name string, partial bool, take func(path string) error) error {
+	if wal.Classify(name) == wal.Unknown {
+		return fault.New(fault.Usage, "fetch", name, "it is neither a segment, a backup label, a partial segment nor a history file")
+	}
+	places := []string{a.Path(name), filepath.Join(a.layout.IncomingDir, name), filepath.Join(a.layout.StreamingDir, name)}
+	if partial && wal.Classify(name) == wal.SegmentFile {
+		p := name + ".partial"
+		places = append(places, filepath.Join(a.layout.StreamingDir, p), a.Path(p), filepath.Join(a.layout.IncomingDir, p))
+	}
+	// The archiver may move a file from incoming while we look; it then lies in the archive.
+	places = append(places, a.Path(name))
+	var damaged error
+	for i, path := range places {
+		err := take(path)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, fs.ErrNotExist):
+		case i > 0 && fault.Is(err, fault.Corrupt):
+			damaged = err // it may be half written
+		default:
+			return err
+		}
+	}
+	if damaged != nil {
+		return damaged
+	}
+	return fault.New(fault.NotFound, "fetch", name, "it is not in the archive of server %s", a.layout.Server)
+}
+
+func (a *Archive) deliver(ctx context.Context, path, name, dest string) error {
+	c, err := a.open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	out, err := atomicfile.Create(dest, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.New(fault.Usage, "fetch", name, "there is no directory %s", filepath.Dir(dest))
+	}
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	n, err := io.Copy(out, &source{c, path})
+	if err != nil {
+		return fault.Wrap(fault.Internal, "write", dest, err)
+	}
+	if err := a.checkSize(path, name, n); err != nil {
+		return err
+	}
+	return out.Commit()
+}
+
+// checkSize refuses what expanded to n bytes and is no whole segment.
+func (a *Archive) checkSize(path, name string, n int64) error {
+	if wal.Classify(name) != wal.SegmentFile || a.rightSize(n) {
+		return nil
+	}
+	return fault.New(fault.Corrupt, "read", path, "it has %d bytes after expansion, which is no whole segment", n).
+		WithHint("if it was stored with Barman's custom compression or encryption, fetch it with barman get-wal; else look for an intact copy")
+}
+
+func (a *Archive) rightSize(n int64) bool {
+	if a.opt.SegmentSize != 0 {
+		return uint64(n) == a.opt.SegmentSize
+	}
+	return n > 0 && wal.ValidSegmentSize(uint64(n))
+}
+
+// source tells errors of reading from those of writing.
+type source struct {
+	r    io.Reader
+	path string
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = unreadable(s.path, err)
+	}
+	return n, err
+}
