@@ -1,0 +1,83 @@
+package activities
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/holdfast-pg/holdfast/internal/atomicfile"
+	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/catalog"
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+)
+
+// oneBackup is a catalogue with a backup that waits for WAL.
+func oneBackup(t *testing.T) (*Catalogue, *catalog.Catalog, Ref) {
+	t.Helper()
+	home := t.TempDir()
+	path := filepath.Join(home, "barman.conf")
+	require.NoError(t, os.WriteFile(path, []byte("[barman]\nbarman_home = "+home+"\n[main]\nconninfo = host=pg\nbackup_method = postgres\n"), 0o600))
+	cfg, err := config.Load(path)
+	require.NoError(t, err)
+	s, err := cfg.Server("main")
+	require.NoError(t, err)
+	layout := catalog.LayoutOf(s)
+	require.NoError(t, layout.EnsureDirs())
+	cat := catalog.Open(layout)
+	mode, wal, id := "postgres", "000000010000000000000001", backup.ID("20261124T193756")
+	require.NoError(t, cat.Create(&backupinfo.Info{ID: id, ServerName: "main", Status: backup.WaitingForWALs, Mode: &mode, BeginWAL: &wal, EndWAL: &wal}))
+	return &Catalogue{Servers: oneServer{s}}, cat, Ref{Request: Request{Server: "main"}, ID: id, Attempt: 1}
+}
+
+// A process that is killed while it writes backup.info leaves the file that it
+// would have renamed; the end of the backup removes it.
+func TestTheEndOfABackupRemovesWhatKilledWritersLeft(t *testing.T) {
+	for name, end := range map[string]func(context.Context, *Catalogue, Ref) error{
+		"done": func(ctx context.Context, c *Catalogue, ref Ref) error {
+			return c.recordDone(ctx, ref, Proven{At: time.Now()})
+		},
+		"failed": func(ctx context.Context, c *Catalogue, ref Ref) error {
+			return c.recordFailed(ctx, ref, Failure{Message: "lost"})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, cat, ref := oneBackup(t)
+			layout, id := cat.Layout, ref.ID
+			left := []string{
+				filepath.Join(layout.MetaDir, atomicfile.TempPrefix+string(id)+"-backup.info-154241474"),
+				filepath.Join(layout.MetaDir, atomicfile.TempPrefix+string(id)+"-holdfast.json-1"),
+				filepath.Join(layout.BackupDir, atomicfile.TempPrefix+"identity.json-2"),
+			}
+			other := filepath.Join(layout.MetaDir, atomicfile.TempPrefix+"20261124T193757-backup.info-3")
+			for _, path := range append(left, other) {
+				require.NoError(t, os.WriteFile(path, []byte("half"), 0o600))
+			}
+			require.NoError(t, end(t.Context(), c, ref))
+			for _, path := range left {
+				assert.NoFileExists(t, path)
+			}
+			assert.FileExists(t, other, "another backup's writer may be at work")
+		})
+	}
+}
+
+// A proof that ends after somebody has begun to delete the backup makes no
+// backup of what is left.
+func TestABackupThatIsDeletedDoesNotBecomeDone(t *testing.T) {
+	c, cat, ref := oneBackup(t)
+	require.NoError(t, cat.MarkDeleting(ref.ID))
+	require.NoError(t, cat.Condemn(ref.ID))
+	assert.Equal(t, fault.Refused, fault.KindOf(c.recordDone(t.Context(), ref, Proven{At: time.Now()})))
+	require.NoError(t, c.recordFailed(t.Context(), ref, Failure{Message: "lost"}))
+	info, err := cat.Get(ref.ID)
+	require.NoError(t, err)
+	assert.Equal(t, backup.Failed, info.Status)
+	assert.Contains(t, *info.Error, "deletion")
+}

@@ -1,0 +1,201 @@
+//go:build integration
+
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/pgtest"
+	"github.com/holdfast-pg/holdfast/internal/stacktest"
+)
+
+func TestMain(m *testing.M) { os.Exit(stacktest.Main(m)) }
+
+// scenario is one kill: a victim at a step's boundary.
+type scenario struct {
+	Method  string `json:"method"`
+	Version string `json:"version"`
+	Victim  string `json:"victim"`
+	Point   string `json:"point"`
+}
+
+func (s scenario) String() string {
+	return fmt.Sprintf("%s/%s/%s/%s", s.Method, s.Version, s.Victim, s.Point)
+}
+
+// duringCopy is the point in the middle of the copy.
+const duringCopy = "during:copy"
+
+// steps are the activities of a backup, in order.
+func steps(method string) []string {
+	copying := "CopyBaseBackup"
+	if method != config.MethodPostgres {
+		copying = "CopyFiles"
+	}
+	return []string{"PlanBackup", "CreateBackup", "StartBackup", "HoldSession", "RecordBegin", copying, "StopBackup", "RecordCopied", "WaitForWAL", "ProveBackup", "RecordDone", "PurgeWAL"}
+}
+
+// scenarios are all kills that can hit something.
+func scenarios(method, version string) []scenario {
+	var out []scenario
+	add := func(victim, point string) { out = append(out, scenario{method, version, victim, point}) }
+	for i, step := range steps(method) {
+		for _, when := range []string{"before:", "after:"} {
+			if step == "HoldSession" && when == "after:" {
+				continue // its end is that of StopBackup
+			}
+			for _, victim := range []string{"keeper", "copy", "workflow", "engine"} {
+				add(victim, when+step)
+			}
+			// The session lives from the end of StartBackup to the beginning of StopBackup.
+			if when+step == "after:StartBackup" || i > 2 && i < 6 || when+step == "before:StopBackup" {
+				add("session", when+step)
+			}
+		}
+	}
+	for _, victim := range stacktest.Victims {
+		add(victim, duringCopy)
+	}
+	return out
+}
+
+// subset is what CI runs: every point once, by turns with each method, each time
+// with another victim, and every victim in the middle of the copy.
+func subset(all []scenario, offset int) []scenario {
+	var out []scenario
+	seen := map[string]int{}
+	order := 0
+	victims := []string{"keeper", "copy", "workflow", "engine", "session"}
+	for _, s := range all {
+		if s.Point == duringCopy {
+			out = append(out, s)
+			continue
+		}
+		n, ok := seen[s.Point]
+		if !ok {
+			n = order
+			seen[s.Point] = order
+			order++
+		}
+		if n%2 == offset%2 && s.Victim == victims[(n/2+offset)%4] {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// killAt kills the victim when the point is reached for the first time.
+func (b *bed) killAt(t testing.TB, s scenario) (hit <-chan struct{}) {
+	if s.Point == duringCopy {
+		middle, done := whenCopied(b.begun, func() { b.Kill(t, s.Victim) })
+		b.on(t, middle)
+		return done
+	}
+	var once sync.Once
+	done := make(chan struct{})
+	b.on(t, func(t testing.TB, _ int, point string) {
+		if point == s.Point {
+			once.Do(func() { b.Kill(t, s.Victim); close(done) })
+		}
+	})
+	return done
+}
+
+func (b *bed) try(t *testing.T, s scenario) taken {
+	if s.Victim == "storm" {
+		return b.storm(t, s.Point)
+	}
+	before := b.count(t)
+	hit := b.killAt(t, s)
+	got := b.backup(t, slow...)
+	await(t, hit, s.String())
+	b.verify(t, got, before)
+	return got
+}
+
+// shards is how many installations share the scenarios of a method: most of a
+// scenario's time is waiting.
+const shards = 3
+
+// TestKill kills every process at every step's boundary: the backup is DONE
+// under the same ID all the same.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	results := openResults(t, "HOLDFAST_KILL")
+	t.Cleanup(func() { results.write(t, "durability.md", killPage) })
+	for i, method := range []string{config.MethodPostgres, config.MethodLocalRsync} {
+		versions := []string{pgtest.Versions()[i]}
+		storms := 1
+		if results.all {
+			versions, storms = pgtest.Versions(), 10
+		}
+		for _, version := range versions {
+			list := scenarios(method, version)
+			if !results.all {
+				list = subset(list, i)
+			}
+			for n := range storms {
+				list = append(list, scenario{method, version, "storm", fmt.Sprint(n)})
+			}
+			results.planned += len(list)
+			for shard := range shards {
+				t.Run(fmt.Sprintf("%s/%s/%d", method, version, shard), func(t *testing.T) {
+					t.Parallel()
+					b := newBed(t, method, version)
+					for n, s := range list {
+						if n%shards == shard && !results.passed(s.String()) && !results.sittingIsOver() {
+							t.Run(s.Victim+"/"+s.Point, func(t *testing.T) {
+								began := time.Now()
+								got := b.try(t, s)
+								results.add(t, result{Name: s.String(), Passed: !t.Failed(), Attempts: got.Attempts, Seconds: time.Since(began).Seconds()})
+							})
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// storm kills at random, several times in one backup.
+func (b *bed) storm(t *testing.T, number string) taken {
+	seed, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(seed, 20261124))
+	before := b.count(t)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	b.on(t, func(t testing.TB, _ int, point string) {
+		if point != "before:PlanBackup" {
+			return
+		}
+		once.Do(func() {
+			go func() {
+				defer close(stopped)
+				for range 3 + random.IntN(4) {
+					select {
+					case <-stop:
+						return
+					case <-time.After(time.Duration(200+random.IntN(2500)) * time.Millisecond):
+					}
+					victim := stacktest.Victims[random.IntN(len(stacktest.Victims))]
+					t.Logf("killed %d %s", b.Kill(t, victim), victim)
+				}
+			}()
+		})
+	})
+	got := b.backup(t, slow...)
+	close(stop)
+	<-stopped
+	b.verify(t, got, before)
+	return got
+}
