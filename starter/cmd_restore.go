@@ -1,0 +1,330 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-pg/holdfast/activities"
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/catalog"
+	"github.com/holdfast-pg/holdfast/internal/combinebackup"
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/pgtool"
+	"github.com/holdfast-pg/holdfast/internal/postgres"
+	"github.com/holdfast-pg/holdfast/internal/report"
+	"github.com/holdfast-pg/holdfast/internal/restore"
+	"github.com/holdfast-pg/holdfast/internal/restoreplan"
+)
+
+type restoreOptions struct {
+	tablespaces                  []string
+	getWAL, noGetWAL             bool
+	targetTime, targetLSN        string
+	targetImmediate              bool
+	targetTimeline, targetAction string
+	standby                      bool
+	jobs                         int
+	combineMode, stagingPath     string
+	server, backup, dest         string
+}
+
+func (a *app) cmdRestore() *cobra.Command {
+	var o restoreOptions
+	cmd := &cobra.Command{
+		Use: "restore SERVER BACKUP DEST", Aliases: []string{"recover"}, Short: "Make a data directory of a backup",
+		Long: `Restores a backup to a new or empty directory on this host. DEST is complete or absent:
+a restore that is interrupted leaves nothing that a server could be started on, and
+can be run again. WAL is copied too, unless it is to be fetched by PostgreSQL
+(--get-wal). archive_command is switched off in the restored configuration. A target
+that cannot be reached is refused before anything is written. The engine need not run.
+
+An incremental backup is combined with those that it builds on by pg_combinebackup of
+its version, and the result is read back. Backups that are kept as tar archives are
+unpacked before, and with --combine-mode link all are copied before.
+` + references,
+		Example: `  holdfast restore main latest /srv/restored
+  holdfast restore main latest /srv/restored --tablespace big:/srv/restored_big
+  holdfast restore main oldest /srv/restored --target-time "2026-11-23 02:40:00+00" --target-action promote
+  holdfast restore main latest /srv/standby --standby-mode --get-wal`,
+		Args:        exactly("SERVER", "BACKUP", "DEST"),
+		Annotations: exitCodes("0 DEST is complete", "1 the restore failed", "2 wrong options", "3 no such server or backup", "4 DEST is not empty, the target is out of reach, or the backup cannot be restored", "130 interrupted"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.server, o.backup, o.dest = args[0], args[1], args[2]
+			return a.restore(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&o.tablespaces, "tablespace", nil, "`NAME:DIR`, another directory for a tablespace; may be given again")
+	f.BoolVar(&o.getWAL, "get-wal", false, "let PostgreSQL fetch WAL while it recovers (default: recovery_options)")
+	f.BoolVar(&o.noGetWAL, "no-get-wal", false, "copy WAL now")
+	f.StringVar(&o.targetTime, "target-time", "", "recover to this `time`; without a zone it is local")
+	f.StringVar(&o.targetLSN, "target-lsn", "", "recover to this WAL `position`")
+	f.BoolVar(&o.targetImmediate, "target-immediate", false, "recover until the backup is consistent, no further")
+	f.StringVar(&o.targetTimeline, "target-tli", "", "follow this `timeline`: a number, current or latest")
+	f.StringVar(&o.targetAction, "target-action", "", "what PostgreSQL does at the target: `pause`, promote or shutdown")
+	f.BoolVar(&o.standby, "standby-mode", false, "make a standby, which goes on recovering")
+	f.IntVarP(&o.jobs, "jobs", "j", 0, "`number` of files copied at once (default: parallel_jobs)")
+	f.StringVar(&o.combineMode, "combine-mode", "", "`how` files of incremental backups are combined: copy, link, clone or copy-file-range (default: combine_mode)")
+	f.StringVar(&o.stagingPath, "staging-path", "", "`directory` for unpacking what is combined (default: staging_path, else the place of DEST)")
+	offer(cmd, "combine-mode", combinebackup.Copy, combinebackup.Link, combinebackup.Clone, combinebackup.CopyFileRange)
+	cmd.MarkFlagsMutuallyExclusive("get-wal", "no-get-wal")
+	cmd.MarkFlagsMutuallyExclusive("target-time", "target-lsn", "target-immediate")
+	return cmd
+}
+
+func (a *app) restore(ctx context.Context, o restoreOptions) error {
+	began := time.Now()
+	s, cat, err := a.catalog(o.server)
+	if err != nil {
+		return err
+	}
+	req, err := a.restoreRequest(s, o)
+	if err != nil {
+		return err
+	}
+	info, err := cat.Resolve(o.backup)
+	if err != nil {
+		return err
+	}
+	parts, release, err := readingChain(cat, info)
+	if err != nil {
+		return err
+	}
+	defer release()
+	req.Parents = parts[:len(parts)-1]
+	plan, src, err := a.planRestore(ctx, s, cat, info, req)
+	if err != nil {
+		return err
+	}
+	opt, err := a.howToRestore(ctx, s, o, src)
+	if err != nil {
+		return err
+	}
+	hooks, event, err := restoreHooks(s, cat, info, o, plan)
+	if err == nil {
+		err = hooks.Before(ctx, event)
+	}
+	if err != nil {
+		return err
+	}
+	meter := &restoreMeter{line: a.liveLine()}
+	opt.Progress = meter.show
+	res, err := restore.Run(ctx, src, plan, opt)
+	meter.line.clear()
+	if err != nil {
+		event.Err = err.Error()
+	}
+	if hookErr := hooks.After(ctx, event); err == nil {
+		err = hookErr
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return fault.New(fault.Cancelled, "restore to", plan.Dest, "it was interrupted; nothing was left behind")
+		}
+		return err
+	}
+	a.tellRestore(s, info, plan, res, began)
+	return nil
+}
+
+// restoreRequest reads the options.
+func (a *app) restoreRequest(s *config.Server, o restoreOptions) (restoreplan.Request, error) {
+	req := restoreplan.Request{Tablespaces: map[string]string{}, Standby: o.standby, GetWAL: o.getWAL,
+		Target: restoreplan.Target{Immediate: o.targetImmediate, Timeline: o.targetTimeline, Action: o.targetAction}}
+	if o.jobs < 0 {
+		return req, fault.New(fault.Usage, "read", "--jobs", "%d is not at least 1", o.jobs)
+	}
+	for _, option := range s.RecoveryOptions {
+		if option == "get-wal" && !o.noGetWAL {
+			req.GetWAL = true
+		}
+	}
+	var err error
+	if req.Dest, err = destination(s, o.dest); err != nil {
+		return req, err
+	}
+	for _, text := range o.tablespaces {
+		name, dir, ok := strings.Cut(text, ":")
+		if !ok || name == "" || dir == "" {
+			return req, fault.New(fault.Usage, "read", "--tablespace "+text, "it is not NAME:DIR")
+		}
+		if _, twice := req.Tablespaces[name]; twice {
+			return req, fault.New(fault.Usage, "read", "--tablespace "+text, "tablespace %s is given twice", name)
+		}
+		if req.Tablespaces[name], err = destination(s, dir); err != nil {
+			return req, err
+		}
+	}
+	if err := a.readTarget(&req.Target, o); err != nil {
+		return req, err
+	}
+	if req.GetWAL {
+		req.RestoreWith, err = a.restoreCommand(s, o.standby)
+	}
+	return req, err
+}
+
+// destination is a directory to restore to: absolute, and behind a link that
+// exists already.
+func destination(s *config.Server, path string) (string, error) {
+	dir, err := filepath.Abs(path)
+	if err != nil {
+		return "", fault.Wrap(fault.Internal, "find", path, err)
+	}
+	if path == "" {
+		return "", fault.New(fault.Usage, "restore to", "DEST", "it is empty")
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	home := filepath.Clean(s.BackupDirectory)
+	if dir == home || strings.HasPrefix(dir, home+"/") {
+		return "", fault.New(fault.Usage, "restore to", dir, "it lies among the backups of server %s", s.Name).
+			WithHint("name a directory outside %s", home)
+	}
+	return dir, nil
+}
+
+// planRestore looks at the backup and at the archive.
+func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info, req restoreplan.Request) (*restoreplan.Plan, restore.Source, error) {
+	src := sourceOf(cat, info)
+	archive, err := archiveOf(s)
+	if err != nil {
+		return nil, src, err
+	}
+	src.WAL = archive
+	for _, parent := range req.Parents {
+		src.Parents = append(src.Parents, sourceOf(cat, parent))
+	}
+	// Another archiver may be at work, or we may not be allowed to: what waits
+	// is then not restored, unless the archive has it by the time of the plan.
+	if _, err := archive.ArchiveArrived(ctx, time.Now()); err != nil && !fault.Is(err, fault.Refused) {
+		a.warn("WAL that waits in %s was not archived: %v", s.IncomingWALsDirectory, err)
+	}
+	have, err := archive.ForRestore(ctx)
+	if err != nil {
+		return nil, src, err
+	}
+	plan, err := restoreplan.Make(info, req, have)
+	return plan, src, err
+}
+
+func sourceOf(cat *catalog.Catalog, info *backupinfo.Info) restore.Source {
+	src := restore.Source{Info: info, Data: cat.DataDir(info.ID), TableDirs: map[uint32]string{}}
+	for _, t := range info.Tablespaces {
+		src.TableDirs[t.OID] = cat.TablespaceDir(info.ID, t.OID)
+	}
+	return src
+}
+
+// howToRestore says how the files are copied or combined.
+func (a *app) howToRestore(ctx context.Context, s *config.Server, o restoreOptions, src restore.Source) (restore.Options, error) {
+	opt := restore.Options{Jobs: s.ParallelJobs}
+	if o.jobs > 0 {
+		opt.Jobs = o.jobs
+	}
+	opt.Combine.Mode = cmp.Or(o.combineMode, s.CombineMode)
+	opt.Combine.Staging = cmp.Or(o.stagingPath, s.StagingPath, s.LocalStagingPath, s.RecoveryStagingPath)
+	if !slices.Contains([]string{combinebackup.Copy, combinebackup.Link, combinebackup.Clone, combinebackup.CopyFileRange}, opt.Combine.Mode) {
+		return opt, fault.New(fault.Usage, "read", "--combine-mode "+opt.Combine.Mode, "the modes are copy, link, clone and copy-file-range")
+	}
+	if len(src.Parents) == 0 {
+		return opt, nil
+	}
+	if src.Info.Version == nil {
+		return opt, fault.New(fault.Corrupt, "restore", "backup "+string(src.Info.ID), "its record does not say of which version of PostgreSQL it is")
+	}
+	major := postgres.Major(*src.Info.Version)
+	if opt.Combine.Mode == combinebackup.Link && !combinebackup.CanLink(major) {
+		a.warn("pg_combinebackup of version %d cannot link files: they are copied", major)
+		opt.Combine.Mode = combinebackup.Copy
+	}
+	var err error
+	opt.Combine.Program, err = pgtool.Find(ctx, "pg_combinebackup", s.PathPrefix, major)
+	return opt, err
+}
+
+// restoreCommand makes PostgreSQL fetch WAL through this program.
+func (a *app) restoreCommand(s *config.Server, standby bool) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fault.Wrap(fault.Internal, "find", "our own program", err)
+	}
+	file, err := filepath.Abs(a.cfg.Path)
+	if err != nil {
+		return "", fault.Wrap(fault.Internal, "find", a.cfg.Path, err)
+	}
+	partial := " --partial"
+	if standby {
+		partial = ""
+	}
+	return restoreplan.ShellWord(self) + " -c " + restoreplan.ShellWord(file) + " wal-restore" + partial + " " + restoreplan.ShellWord(s.Name) + ` %f "%p"`, nil
+}
+
+// restoreMeter draws the progress of a restore, not too often.
+type restoreMeter struct {
+	mu    sync.Mutex
+	line  *progressLine
+	speed speed
+	last  time.Time
+}
+
+func (m *restoreMeter) show(done, total int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now := time.Now(); now.Sub(m.last) >= 200*time.Millisecond {
+		m.last = now
+		m.speed.add(now, done)
+		m.line.draw(describeProgress(activities.Progress{What: "restores", Done: done, Total: total}, &m.speed))
+	}
+}
+
+// tellRestore says what was done and what the user should look at.
+func (a *app) tellRestore(s *config.Server, info *backupinfo.Info, plan *restoreplan.Plan, res *restore.Result, began time.Time) {
+	took := time.Since(began).Seconds()
+	list := func(changes []restore.Change) [][]any {
+		out := [][]any{}
+		for _, c := range changes {
+			out = append(out, []any{c.File, c.Line, c.Key, c.Value})
+		}
+		return out
+	}
+	missing := res.MissingFiles
+	if missing == nil {
+		missing = []string{}
+	}
+	for key, value := range (report.Object{
+		"changes": list(res.Changes), "changes_count": len(res.Changes), "warnings": list(res.Warnings), "warnings_count": len(res.Warnings),
+		"missing_files": missing, "recovery_start_time": report.CTime(began), "recovery_start_time_timestamp": fmt.Sprint(began.Unix()),
+		"recovery_elapsed_time": report.Seconds(took), "recovery_elapsed_time_seconds": took,
+	}) {
+		a.json[key] = value
+	}
+	for _, n := range plan.Notes {
+		a.warn("%s", n)
+	}
+	if a.format == "json" {
+		return
+	}
+	for _, c := range res.Changes {
+		a.print("%s, line %d: %s was switched off", c.File, c.Line, c.Key)
+	}
+	for _, c := range res.Warnings {
+		a.warn("%s, line %d: look at %s = %s, it may lead to files of the source", c.File, c.Line, c.Key, c.Value)
+	}
+	for _, f := range res.MissingFiles {
+		a.warn("the backup has no %s: put one into %s before you start the server", f, plan.Dest)
+	}
+	a.print("Backup %s of server %s is restored to %s (%s, %s, %s of WAL, in %s).", info.ID, s.Name, plan.Dest,
+		count(int(res.Files), "file"), report.Size(res.Bytes), count(res.WALFiles, "file"), report.Seconds(took))
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/catalog"
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/disposal"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/report"
+	"github.com/holdfast-pg/holdfast/internal/walarchive"
+)
+
+const references = `A backup is named by its ID, its name, or one of the words latest (last), oldest
+(first), latest-full (last-full) and last-failed.`
+
+func (a *app) cmdShowBackup() *cobra.Command {
+	return &cobra.Command{
+		Use: "show-backup SERVER BACKUP", Aliases: []string{"show-backups"}, Short: "Show everything that is known of a backup",
+		Long:    "Shows one backup: its files, its WAL, its neighbours, and how it was proven.\n" + references,
+		Example: "  holdfast show-backup main latest\n  holdfast -f json show-backup main 20261123T023506",
+		Args:    exactly("SERVER", "BACKUP"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.showBackup(cmd.Context(), args[0], args[1]) },
+	}
+}
+
+func (a *app) showBackup(ctx context.Context, name, ref string) error {
+	s, cat, err := a.catalog(name)
+	if err != nil {
+		return err
+	}
+	info, err := cat.Resolve(ref)
+	if err != nil {
+		return err
+	}
+	b, err := surroundings(ctx, s, cat, info)
+	if err != nil {
+		return err
+	}
+	extra, err := cat.Extra(info.ID)
+	if err != nil {
+		a.warn("%v", err)
+		extra = &catalog.Extra{}
+	}
+	a.json[s.Name] = b.JSON()
+	if a.format == "json" || a.quiet {
+		return nil
+	}
+	return report.WriteSections(a.stdout, "Backup "+string(info.ID), append(b.Sections(), ourSection(extra)...))
+}
+
+// surroundings collects what is told of a backup beside itself.
+func surroundings(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (report.Backup, error) {
+	b := report.Backup{Info: info, Retention: "not enforced"}
+	all, _, err := cat.List()
+	if err != nil {
+		return b, err
+	}
+	if !s.RetentionPolicy.IsZero() {
+		verdicts, err := disposal.Judge(cat, all, disposal.PolicyOf(s), time.Now())
+		if err != nil {
+			return b, err
+		}
+		b.Retention = string(verdicts[info.ID].Word)
+	}
+	if b.Previous, err = cat.Previous(info.ID); err != nil {
+		return b, err
+	}
+	if b.Next, err = cat.Next(info.ID); err != nil {
+		return b, err
+	}
+	if b.Segments, err = segmentsOf(ctx, s); err != nil {
+		return b, err
+	}
+	archive, err := walarchive.ForServer(s)
+	if err != nil {
+		return b, err
+	}
+	if b.Histories, err = archive.Histories(ctx); err != nil {
+		return b, err
+	}
+	if info.Parent != nil {
+		b.Chain, err = lineage(cat, info)
+	}
+	return b, err
+}
+
+// lineage lists the backups that an incremental one depends on, the full one
+// first; it is empty when one of them is not there.
+func lineage(cat *catalog.Catalog, info *backupinfo.Info) ([]backup.ID, error) {
+	ids := []backup.ID{info.ID}
+	for info.Parent != nil && !slices.Contains(ids, *info.Parent) {
+		parent, err := cat.Get(*info.Parent)
+		if fault.Is(err, fault.NotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		info = parent
+		ids = append(ids, info.ID)
+	}
+	slices.Reverse(ids)
+	return ids, nil
+}
+
+// ourSection is what only Holdfast knows of a backup.
+func ourSection(e *catalog.Extra) []report.Section {
+	var rows []report.Row
+	if e.Proof != nil {
+		rows = append(rows,
+			report.Row{Label: "Proven", Value: e.Proof.At.In(time.Local).Format("2006-01-02 15:04:05-07:00")},
+			report.Row{Label: "Read back", Value: fmt.Sprintf("%d files, %s, WAL %s to %s", e.Proof.Files, report.Size(e.Proof.Bytes), e.Proof.WALFrom, e.Proof.WALTo)},
+			report.Row{Label: "Manifest SHA-256", Value: e.Proof.ManifestSHA256})
+	}
+	for _, t := range e.Attempts {
+		text := t.Begun.In(time.Local).Format("2006-01-02 15:04:05-07:00")
+		if t.Error != "" {
+			text += ", ended by: " + t.Error
+		}
+		rows = append(rows, report.Row{Label: fmt.Sprintf("Attempt %d", t.Number), Value: text})
+	}
+	rows = append(rows, report.Row{Label: "First error", Value: e.FirstError}, report.Row{Label: "Workflow", Value: e.WorkflowID})
+	if e.Method == "" && len(e.Attempts) == 0 && e.Proof == nil {
+		return nil
+	}
+	return []report.Section{{Title: "Holdfast information", Rows: rows}}
+}

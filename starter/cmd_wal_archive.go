@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/holdfast-pg/holdfast/internal/catalog"
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/walarchive"
+	"github.com/holdfast-pg/holdfast/internal/walship"
+)
+
+// remoteOptions say where an archive on another host is.
+type remoteOptions struct{ walship.Host }
+
+func (o *remoteOptions) flags(f *pflag.FlagSet) {
+	f.StringVar(&o.Destination, "host", "", "the archive is on this `host` (user@host), which is reached by ssh; no configuration is read here")
+	f.IntVar(&o.Port, "port", 0, "`port` of ssh there")
+	f.StringVar(&o.Program, "remote-program", "holdfast", "`program` to call there: holdfast, or barman")
+	f.StringVar(&o.Config, "remote-config", "", "configuration `file` there (default: as the program finds it)")
+}
+
+// given reports whether the archive is on another host.
+func (o *remoteOptions) given(cmd *cobra.Command) (bool, error) {
+	if cmd.Flags().Changed("host") {
+		return true, o.Check()
+	}
+	for _, name := range []string{"port", "remote-program", "remote-config"} {
+		if cmd.Flags().Changed(name) {
+			return false, fault.New(fault.Usage, "read", "--"+name, "it goes with --host")
+		}
+	}
+	return false, nil
+}
+
+func (a *app) cmdWALArchive() *cobra.Command {
+	var o remoteOptions
+	cmd := &cobra.Command{
+		Use: "wal-archive SERVER FILE", Short: "Archive a WAL file: PostgreSQL's archive_command",
+		Long: `Stores one WAL file in the archive. When it ends with 0, the file is durable; called
+again with the same file it does nothing, and another content under the same name is
+refused. It needs neither the engine nor a connection to PostgreSQL, and runs as the
+user of the PostgreSQL server, which must be able to write to the archive.
+
+With --host the archive is on another host. The file goes there through ssh with its
+checksum, to "holdfast put-wal" or to Barman's put-wal, and nothing is read or kept here.`,
+		Example: "  archive_command = '/usr/bin/holdfast -c /etc/barman.conf wal-archive main %p'\n" +
+			"  archive_command = '/usr/bin/holdfast wal-archive --host barman@backup main %p'",
+		Args:        exactly("SERVER", "FILE"),
+		Annotations: exitCodes("0 the file is durable", "1 and other codes: it is not; PostgreSQL tries again"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			remote, err := o.given(cmd)
+			if err != nil {
+				return err
+			}
+			if remote {
+				return o.Put(cmd.Context(), args[0], args[1])
+			}
+			return a.walArchive(cmd.Context(), args[0], args[1])
+		},
+	}
+	o.flags(cmd.Flags())
+	return cmd
+}
+
+func (a *app) walArchive(ctx context.Context, server, path string) error {
+	s, err := a.server(server)
+	if err != nil {
+		return err
+	}
+	archive, err := archiveOf(s)
+	if err != nil {
+		return err
+	}
+	if err := ensureArchive(catalog.LayoutOf(s), s); err != nil {
+		return err
+	}
+	return archive.Deliver(ctx, path, filepath.Base(path), time.Now())
+}
+
+// archiveOf is the archive of a server that keeps it in a directory.
+func archiveOf(s *config.Server) (*walarchive.Archive, error) {
+	if s.WALsCloud != nil {
+		return nil, fault.New(fault.Config, "use the WAL archive of", s.Name, "%s: this version keeps WAL in directories only", s.WALsDirectory)
+	}
+	return walarchive.ForServer(s)
+}
+
+// ensureArchive creates the directories of a server that was never used. When
+// even their parent is missing, its file system may not be mounted, and nothing
+// is created in its place.
+func ensureArchive(l catalog.Layout, s *config.Server) error {
+	_, err := os.Stat(l.WALDir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fault.Wrap(fault.Internal, "look at", l.WALDir, err)
+	}
+	if parent := filepath.Dir(filepath.Clean(s.BackupDirectory)); !isDir(parent) {
+		return fault.New(fault.Config, "use the WAL archive of", s.Name, "the directory %s does not exist", parent).
+			WithHint("mount its file system, or create it for the user that archives")
+	}
+	return l.EnsureDirs()
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-pg/holdfast/internal/fault"
+)
+
+func (a *app) cmdWALRestore() *cobra.Command {
+	var partial bool
+	var o remoteOptions
+	cmd := &cobra.Command{
+		Use: "wal-restore SERVER NAME DEST", Short: "Fetch a WAL file: PostgreSQL's restore_command",
+		Long: `Fetches one WAL file, expanded, from the archive or from where it waits to be archived,
+and gives it the name DEST. PostgreSQL asks for files that need not exist: that one
+is missing is no message, only an exit code. PostgreSQL takes every code up to 125
+for a missing file, and would end recovery early: whatever else is wrong has 126.
+
+With --host the archive is on another host. The file comes from there through ssh, from
+"holdfast get-wal" or Barman's get-wal, and no configuration is read here.`,
+		Example: "  restore_command = '/usr/bin/holdfast -c /etc/barman.conf wal-restore main %f %p'\n" +
+			"  restore_command = '/usr/bin/holdfast wal-restore --host barman@backup main %f %p'",
+		Args:        exactly("SERVER", "NAME", "DEST"),
+		Annotations: exitCodes("0 the file is there", "1 the archive does not have it", "126 it could not be read or written, or nothing can be said"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			remote, err := o.given(cmd)
+			if err != nil {
+				return a.answerRestore(err)
+			}
+			if remote {
+				return a.answerRestore(o.Get(cmd.Context(), args[0], args[1], args[2], partial))
+			}
+			return a.answerRestore(a.fetchWAL(cmd.Context(), args[0], args[1], args[2], partial))
+		},
+	}
+	o.flags(cmd.Flags())
+	cmd.Flags().BoolVarP(&partial, "partial", "P", false, "deliver an unfinished segment when there is no complete one; not for standbys")
+	return cmd
+}
+
+// answerRestore gives the end of a wal-restore the exit code that PostgreSQL
+// understands.
+func (a *app) answerRestore(err error) error {
+	if err == nil {
+		return nil
+	}
+	if fault.Is(err, fault.NotFound) {
+		if a.debug {
+			a.fail(err)
+		}
+		return exitError(fault.Internal.ExitCode())
+	}
+	a.fail(err)
+	return exitError(stopsRecovery)
+}
+
+// stopsRecovery is an exit code of restore_command at which PostgreSQL ends
+// with an error instead of taking the file for missing (PostgreSQL manual,
+// "Archive Recovery").
+const stopsRecovery = 126
+
+func (a *app) fetchWAL(ctx context.Context, server, name, dest string, partial bool) error {
+	_, archive, err := a.archiveToRead(server, name)
+	if err != nil {
+		return err
+	}
+	fetch := archive.Fetch
+	if partial {
+		fetch = archive.FetchPartial
+	}
+	return fetch(ctx, name, dest)
+}
