@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# testbed.sh: what the tests with real servers need: PostgreSQL 15, sshd and small tools from Debian's packages,
+# PostgreSQL 13, 17 and 18 and Barman from signed packages of other Debian suites, unpacked under
+# ${HOLDFAST_TESTBED:-/var/tmp/holdfast-testbed}. What is complete is kept. See internal/pgtest, internal/sshtest
+# and internal/barmantest.
+set -euo pipefail
+umask 022
+cd "$(dirname "$(realpath "$0")")"
+. ./packages.sh
+
+bed=$(realpath -m "${HOLDFAST_TESTBED:-/var/tmp/holdfast-testbed}")
+
+# in_suite SUITE: prepares an apt of its own for another Debian suite; the system's apt is not touched.
+in_suite() {
+  local suite=$1 cache=$bed/cache/$1 mirror key=/usr/share/keyrings/debian-archive-keyring.gpg
+  archives=$cache/archives
+  mkdir -p "$cache/lists/partial" "$archives/partial"
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 -E '/debian/?$') ||
+    die "no Debian mirror in this machine's apt sources: cannot fetch packages of Debian $suite"
+  echo "deb [arch=$(dpkg --print-architecture) signed-by=$key] $mirror $suite main" > "$cache/sources.list"
+  : > "$cache/status"
+  suite_options=(-qq -o Dir::Etc::sourcelist="$cache/sources.list" -o Dir::Etc::sourceparts=/dev/null
+    -o Dir::Etc::preferencesparts=/dev/null -o Dir::State::lists="$cache/lists" -o Dir::State::status="$cache/status"
+    -o Dir::Cache="$cache" -o Dir::Cache::archives="$archives" -o APT::Sandbox::User=root
+    -o Acquire::Languages=none -o Acquire::Retries=3 -o Acquire::Check-Valid-Until=false) # nobody renews an old suite's date
+  suite_get update
+}
+suite_get() { apt-get "${suite_options[@]}" "$@"; }
+
+# closure PACKAGE...: the packages and all that they depend on.
+closure() { suite_get -s install --no-install-recommends "$@" | awk '/^Inst/ { print $2 }' | sed 's/:.*//'; }
+
+# unpack DIR PACKAGE...
+unpack() {
+  local dir=$1 package; shift
+  (cd "$archives" && suite_get download "$@")
+  for package; do dpkg-deb -x "$(ls -t "$archives/${package}"_*.deb | head -1)" "$dir"; done
+}
+
+# make_postgres VERSION SUITE DIR: a server that runs from DIR with the C library that it was linked to.
+make_postgres() {
+  local version=$1 suite=$2 dir=$3 bin loader libraries file packages
+  in_suite "$suite"
+  # The server's shared libraries, without those of its optional languages and of package management.
+  packages=$(closure "postgresql-$version" "postgresql-client-$version" |
+    grep -E "^(postgresql(-client)?-$version|tzdata|lib.*)$" |
+    grep -vE '^lib(llvm|z3|perl|.*-perl|debconf|pam-modules|semanage|sepol|db5|systemd-shared|mount|blkid|proc2|c-bin|c-l10n|text|.*-common|gconv)')
+  # shellcheck disable=SC2086
+  unpack "$dir" $packages
+  bin=$dir/usr/lib/postgresql/$version/bin
+  rm -rf "$dir"/usr/share/{doc,man,locale} "$bin"/../lib/{bitcode,llvmjit*}
+  loader=$(find "$dir" -type f \( -name 'ld-linux*.so.*' -o -name 'ld-2.*.so' \) | head -1)
+  libraries=$(dirname "$loader")
+  for file in "$bin"/*; do
+    [ "$(head -c4 "$file" | tr -d '\0')" = $'\x7fELF' ] || continue
+    # DT_RPATH, unlike DT_RUNPATH, also serves what the libraries themselves need.
+    patchelf --force-rpath --set-interpreter "$loader" --set-rpath "$libraries:$dir/usr/lib/$(basename "$libraries")" "$file"
+  done
+  "$bin/postgres" --version >&2
+}
+
+# make_judge DIR: Barman with the clients of PostgreSQL 18 in a tree to chroot into.
+make_judge() {
+  local dir=$1 packages
+  in_suite sid
+  packages=$(closure base-files bash coreutils barman barman-cli barman-cli-cloud python3-boto3 python3-lz4 \
+    python3-zstandard python3-snappy rsync tar gzip lz4 zstd openssh-client postgresql-client-18)
+  # shellcheck disable=SC2086
+  unpack "$dir" $packages
+  mkdir -p "$dir"/{proc,dev,tmp,run,etc,var/tmp}
+  chmod 1777 "$dir/tmp" "$dir/var/tmp"
+  getent passwd root postgres nobody > "$dir/etc/passwd"
+  getent group > "$dir/etc/group"
+  echo '127.0.0.1 localhost' > "$dir/etc/hosts"
+  ln -s bash "$dir/usr/bin/sh"   # Barman's restore runs its commands in sh
+  rm -rf "$dir"/usr/share/{doc,man,locale}
+  say "Barman $(chroot "$dir" /usr/bin/barman --version | head -1)"
+}
+
+# complete NAME RECIPE MAKE ARG...: runs MAKE ARG... DIR once; a higher RECIPE has every machine run it anew. The
+# stamp comes last, so that a directory without it is the remains of an interrupted run; DIR is final from the
+# start, because patchelf writes it into programs.
+complete() {
+  local name=$1 recipe=$2 dir=$bed/$1; shift 2
+  if [ "$(cat "$dir.complete" 2>/dev/null)" = "$recipe" ]; then return; fi
+  [ "$(id -u)" = 0 ] || die "the testbed lacks $name: run 'make testbed' as root, then try again"
+  say "building $dir"
+  rm -rf "$dir.complete" "$dir"
+  mkdir -p "$dir"
+  "$@" "$dir"
+  rm -rf "$bed/cache"
+  echo "$recipe" > "$dir.complete.new"
+  mv "$dir.complete.new" "$dir.complete"
+}
+
+need_postgres 15
+need rsync rsync "copies files in backups of method rsync"
+need patchelf patchelf "lets PostgreSQL run from the testbed's directory"
+need_sshd
+need ip iproute2 "a test of rsync over ssh cuts a network of its own"
+mkdir -p "$bed" 2>/dev/null || die "cannot create $bed: choose another place with HOLDFAST_TESTBED"
+if [ -w "$bed" ]; then exec 9>"$bed/lock"; flock 9; fi
+complete pg13 1 make_postgres 13 bullseye
+complete pg17 1 make_postgres 17 trixie
+complete pg18 2 make_postgres 18 sid
+complete judge 3 make_judge
