@@ -59,12 +59,13 @@ func (a *app) showBackup(ctx context.Context, name, ref string) error {
 // surroundings collects what is told of a backup beside itself.
 func surroundings(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (report.Backup, error) {
 	b := report.Backup{Info: info, Retention: "not enforced"}
-	all, _, err := cat.List()
+	survey, err := cat.Survey()
 	if err != nil {
 		return b, err
 	}
+	all, _ := survey.List()
 	if !s.RetentionPolicy.IsZero() {
-		verdicts, err := disposal.Judge(cat, all, disposal.PolicyOf(s), time.Now())
+		verdicts, err := disposal.Judge(survey, all, disposal.PolicyOf(s), time.Now())
 		if err != nil {
 			return b, err
 		}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,8 +21,8 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/temporaltest"
 )
 
-// within runs a command until it was quick enough once: a machine that does
-// other things is slow at times, a slow program always is.
+// within runs a command several times, and holds the median against the limit.
+// What else the machine does at the time is reckoned out.
 func within(t *testing.T, limit time.Duration, args ...string) string {
 	t.Helper()
 	return withinOn(t, noEngine, limit, args...)
@@ -33,8 +34,8 @@ const noEngine = "127.0.0.1:1"
 // withinOn is within for a command that asks an engine.
 func withinOn(t *testing.T, engine string, limit time.Duration, args ...string) string {
 	t.Helper()
-	const tries = 8
-	best := time.Hour
+	const tries = 9
+	var took []time.Duration
 	var out bytes.Buffer
 	for range tries {
 		out.Reset()
@@ -45,11 +46,12 @@ func withinOn(t *testing.T, engine string, limit time.Duration, args ...string) 
 		if err := cmd.Run(); err != nil {
 			t.Fatalf("%v: %v\n%s", args, err, out.String())
 		}
-		if best = min(best, time.Duration(float64(time.Since(began))/busy)); best <= limit {
-			return out.String()
-		}
+		took = append(took, time.Duration(float64(time.Since(began))/busy))
 	}
-	t.Errorf("holdfast %v takes %v at best, and may take %v", args, best, limit)
+	slices.Sort(took)
+	if median := took[tries/2]; median > limit {
+		t.Errorf("holdfast %v takes %v, and may take %v; %v", args, median, limit, took)
+	}
 	return out.String()
 }
 

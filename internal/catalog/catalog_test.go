@@ -68,7 +68,11 @@ func TestListKeepsGoodEntriesBesideBadOnes(t *testing.T) {
 	if len(warnings) != 2 || !strings.Contains(warnings[0], "future") || !strings.Contains(warnings[1], fourth) {
 		t.Errorf("warnings %q", warnings)
 	}
-	if orphans, err := c.Orphans(all); err != nil || !orphans[first] || len(orphans) != 1 {
+	survey, err := c.Survey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if orphans, err := survey.Orphans(all); err != nil || !orphans[first] || len(orphans) != 1 {
 		t.Errorf("a directory with nothing but backup.info: %v, %v", orphans, err)
 	}
 	// The next save moves a legacy record, with what is unknown in it.

@@ -16,16 +16,50 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
-// List returns all backups, oldest first. An entry that cannot be read becomes
-// a warning and hides no other.
+// Survey is what the directories of a catalogue held when it was made. What it tells
+// it reads then: what was deleted meanwhile is not there, what was added is overlooked.
+type Survey struct {
+	c          *Catalog
+	meta, base []string
+}
+
+// Survey lists the catalogue's directories. Who asks more than one question of a large
+// catalogue asks one survey.
+func (c *Catalog) Survey() (*Survey, error) {
+	meta, err := namesIn(c.MetaDir)
+	if err != nil {
+		return nil, err
+	}
+	base, err := namesIn(c.BaseDir)
+	return &Survey{c, meta, base}, err
+}
+
+// List is Survey.List of now.
 func (c *Catalog) List() ([]*backupinfo.Info, []string, error) {
-	ids, err := c.ids()
+	s, err := c.Survey()
 	if err != nil {
 		return nil, nil, err
 	}
+	backups, warnings := s.List()
+	return backups, warnings, nil
+}
+
+// All is Survey.All of now.
+func (c *Catalog) All() ([]*backupinfo.Info, error) {
+	s, err := c.Survey()
+	if err != nil {
+		return nil, err
+	}
+	return s.All()
+}
+
+// List returns all backups, oldest first. An entry that cannot be read becomes
+// a warning and hides no other.
+func (s *Survey) List() ([]*backupinfo.Info, []string) {
+	ids := s.ids()
 	out := make([]*backupinfo.Info, 0, len(ids))
 	var warnings []string
-	for _, r := range c.readAll(ids) {
+	for _, r := range s.c.readAll(ids) {
 		warnings = append(warnings, r.warnings...)
 		switch {
 		case errors.Is(r.err, fs.ErrNotExist): // it was deleted meanwhile
@@ -35,23 +69,20 @@ func (c *Catalog) List() ([]*backupinfo.Info, []string, error) {
 			out = append(out, r.info)
 		}
 	}
-	return out, warnings, nil
+	return out, warnings
 }
 
 // All returns all backups, oldest first, and fails when one cannot be read:
 // for decisions that must not overlook any. Unknown keys do not matter to it.
-func (c *Catalog) All() ([]*backupinfo.Info, error) {
-	ids, err := c.ids()
-	if err != nil {
-		return nil, err
-	}
+func (s *Survey) All() ([]*backupinfo.Info, error) {
+	ids := s.ids()
 	out := make([]*backupinfo.Info, 0, len(ids))
-	for _, r := range c.readAll(ids) {
+	for _, r := range s.c.readAll(ids) {
 		if errors.Is(r.err, fs.ErrNotExist) {
 			continue // it was deleted meanwhile
 		}
 		if r.err != nil {
-			return nil, &fault.Error{Op: "read", Subject: "the catalogue of " + c.Server, Kind: fault.Corrupt, Err: r.err,
+			return nil, &fault.Error{Op: "read", Subject: "the catalogue of " + s.c.Server, Kind: fault.Corrupt, Err: r.err,
 				Hint: "mend or remove that entry; nothing is deleted before"}
 		}
 		out = append(out, r.info)
@@ -60,38 +91,33 @@ func (c *Catalog) All() ([]*backupinfo.Info, error) {
 }
 
 // ids lists what has a backup.info, in either place.
-func (c *Catalog) ids() ([]backup.ID, error) {
-	meta, err := namesIn(c.MetaDir)
-	if err != nil {
-		return nil, err
-	}
+func (s *Survey) ids() []backup.ID {
 	var out []backup.ID
-	for _, name := range meta {
+	for _, name := range s.meta {
 		name, ok := strings.CutSuffix(name, infoSuffix)
 		if id, err := backup.ParseID(name); ok && err == nil {
 			out = append(out, id)
 		}
 	}
 	slices.Sort(out)
-	base, err := namesIn(c.BaseDir)
-	if err != nil {
-		return nil, err
-	}
 	recorded := len(out)
-	for _, name := range base {
+	for _, name := range s.base {
 		id, err := backup.ParseID(name)
 		if err != nil {
 			continue
 		}
-		if _, found := slices.BinarySearch(out[:recorded], id); found {
-			continue
-		}
-		if _, err := os.Lstat(c.legacyPath(id)); err == nil {
+		if _, found := slices.BinarySearch(out[:recorded], id); !found && exists(s.c.legacyPath(id)) {
 			out = append(out, id)
 		}
 	}
 	slices.Sort(out)
-	return out, nil
+	return out
+}
+
+// exists is asked for thousands of files, most of which are not there.
+func exists(path string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil
 }
 
 // namesIn lists a directory; one that does not exist is empty.

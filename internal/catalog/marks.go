@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,20 +13,26 @@ type Marks struct {
 	Deleting bool // its deletion has begun
 }
 
-// Marks returns the marks of all backups that have some, including those whose
-// record is gone already.
+// Marks is Survey.Marks of now.
 func (c *Catalog) Marks() (map[backup.ID]Marks, error) {
-	ids, err := c.marked()
+	s, err := c.Survey()
 	if err != nil {
 		return nil, err
 	}
+	return s.Marks()
+}
+
+// Marks returns the marks of all backups that have some, including those whose
+// record is gone already.
+func (s *Survey) Marks() (map[backup.ID]Marks, error) {
 	out := map[backup.ID]Marks{}
-	for id := range ids {
+	for id := range s.marked() {
 		var m Marks
-		if m.Keep, err = c.Keep(id); err != nil {
+		var err error
+		if m.Keep, err = s.c.Keep(id); err != nil {
 			return nil, err
 		}
-		if m.Deleting, err = c.Deleting(id); err != nil {
+		if m.Deleting, err = s.c.Deleting(id); err != nil {
 			return nil, err
 		}
 		if m != (Marks{}) {
@@ -38,13 +43,9 @@ func (c *Catalog) Marks() (map[backup.ID]Marks, error) {
 }
 
 // marked are the IDs that have annotations, in either place.
-func (c *Catalog) marked() (map[backup.ID]bool, error) {
+func (s *Survey) marked() map[backup.ID]bool {
 	out := map[backup.ID]bool{}
-	meta, err := namesIn(c.MetaDir)
-	if err != nil {
-		return nil, err
-	}
-	for _, file := range meta {
+	for _, file := range s.meta {
 		name, annotation, _ := strings.Cut(file, "-")
 		if annotation != keepAnnotation && annotation != deleteAnnotation {
 			continue
@@ -53,21 +54,15 @@ func (c *Catalog) marked() (map[backup.ID]bool, error) {
 			out[id] = true
 		}
 	}
-	base, err := namesIn(c.BaseDir)
-	if err != nil {
-		return nil, err
-	}
-	legacy := make([]bool, len(base))
-	atOnce(len(base), func(i int) {
-		if _, err := backup.ParseID(base[i]); err == nil {
-			_, err := os.Lstat(filepath.Join(c.BaseDir, base[i], "annotations"))
-			legacy[i] = err == nil
-		}
+	legacy := make([]bool, len(s.base))
+	atOnce(len(s.base), func(i int) {
+		_, err := backup.ParseID(s.base[i])
+		legacy[i] = err == nil && exists(filepath.Join(s.c.BaseDir, s.base[i], "annotations"))
 	})
-	for i, name := range base {
+	for i, name := range s.base {
 		if legacy[i] {
 			out[backup.ID(name)] = true
 		}
 	}
-	return out, nil
+	return out
 }

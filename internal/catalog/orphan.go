@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
@@ -12,13 +11,9 @@ import (
 
 // Orphans are the backups whose records have lost their files. They are listed
 // all the same, and never deleted without being asked.
-func (c *Catalog) Orphans(backups []*backupinfo.Info) (map[backup.ID]bool, error) {
-	names, err := namesIn(c.BaseDir)
-	if err != nil {
-		return nil, err
-	}
-	have := make(map[string]bool, len(names))
-	for _, name := range names {
+func (s *Survey) Orphans(backups []*backupinfo.Info) (map[backup.ID]bool, error) {
+	have := make(map[string]bool, len(s.base))
+	for _, name := range s.base {
 		have[name] = true
 	}
 	lost, errs := make([]bool, len(backups)), make([]error, len(backups))
@@ -29,7 +24,7 @@ func (c *Catalog) Orphans(backups []*backupinfo.Info) (map[backup.ID]bool, error
 		case !have[string(b.ID)]:
 			lost[i] = true
 		default:
-			lost[i], errs[i] = c.recordOnly(b.ID)
+			lost[i], errs[i] = s.c.recordOnly(b.ID)
 		}
 	})
 	out := map[backup.ID]bool{}
@@ -45,7 +40,7 @@ func (c *Catalog) Orphans(backups []*backupinfo.Info) (map[backup.ID]bool, error
 // of the legacy place.
 func (c *Catalog) recordOnly(id backup.ID) (bool, error) {
 	legacy := c.legacyPath(id)
-	if _, err := os.Lstat(legacy); err != nil {
+	if !exists(legacy) {
 		return false, nil
 	}
 	names, err := namesIn(c.BackupDirOf(id))

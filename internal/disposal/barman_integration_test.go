@@ -196,9 +196,11 @@ func TestBarmanAgrees(t *testing.T) {
 	words := map[string]int{}
 	for name := range servers {
 		d := ours.disposal(name)
-		infos, err := d.Catalog.All()
+		survey, err := d.Catalog.Survey()
 		ours.must(err)
-		verdicts, err := disposal.Judge(d.Catalog, infos, d.Policy, time.Now())
+		infos, err := survey.All()
+		ours.must(err)
+		verdicts, err := disposal.Judge(survey, infos, d.Policy, time.Now())
 		ours.must(err)
 		if len(infos) != len(list[name]) {
 			t.Errorf("%s: Barman lists %d backups, we %d", name, len(list[name]), len(infos))

@@ -54,20 +54,24 @@ func (d *Disposal) Plan(ctx context.Context, now time.Time) (*retention.Plan, er
 
 // backups is what retention must know of all backups of a server.
 func backups(cat *catalog.Catalog) ([]retention.Backup, error) {
-	all, err := cat.All()
+	survey, err := cat.Survey()
 	if err != nil {
 		return nil, err
 	}
-	return describe(cat, all)
+	all, err := survey.All()
+	if err != nil {
+		return nil, err
+	}
+	return describe(survey, all)
 }
 
 // describe adds to listed backups those of whose deletion only the mark is left.
-func describe(cat *catalog.Catalog, list []*backupinfo.Info) ([]retention.Backup, error) {
-	marks, err := cat.Marks()
+func describe(survey *catalog.Survey, list []*backupinfo.Info) ([]retention.Backup, error) {
+	marks, err := survey.Marks()
 	if err != nil {
 		return nil, err
 	}
-	orphans, err := cat.Orphans(list)
+	orphans, err := survey.Orphans(list)
 	if err != nil {
 		return nil, err
 	}
@@ -102,12 +106,12 @@ func of(info *backupinfo.Info, m catalog.Marks) retention.Backup {
 	return b
 }
 
-// Judge gives the policy's word on backups that were listed.
-func Judge(cat *catalog.Catalog, list []*backupinfo.Info, p retention.Policy, now time.Time) (map[backup.ID]retention.Verdict, error) {
+// Judge gives the policy's word on backups that the survey listed.
+func Judge(survey *catalog.Survey, list []*backupinfo.Info, p retention.Policy, now time.Time) (map[backup.ID]retention.Verdict, error) {
 	var in []retention.Backup
 	if !p.IsZero() {
 		var err error
-		if in, err = describe(cat, list); err != nil {
+		if in, err = describe(survey, list); err != nil {
 			return nil, err
 		}
 	}

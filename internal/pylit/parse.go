@@ -154,32 +154,58 @@ func (p *parser) dict(depth int) (Value, error) {
 
 // str reads a quoted string, and those that follow it, as Python joins them.
 func (p *parser) str() (string, error) {
+	whole, err := p.quoted()
+	if err != nil || !p.another() {
+		return whole, err
+	}
+	parts := []string{whole}
+	for p.another() {
+		part, err := p.quoted()
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, ""), nil
+}
+
+// another passes over the blanks before a further string, if one follows.
+func (p *parser) another() bool {
+	at := p.i
+	p.blanks()
+	if c := p.peek(); c == '\'' || c == '"' {
+		return true
+	}
+	p.i = at
+	return false
+}
+
+// quoted reads one quoted string. What has no escapes is not copied.
+func (p *parser) quoted() (string, error) {
+	stop := p.s[p.i:p.i+1] + `\`
+	p.i++
 	var b strings.Builder
 	for {
-		q := p.s[p.i]
-		p.i++
-		for {
-			if p.i >= len(p.s) {
-				return "", p.errorf("the closing quote is missing")
-			}
-			c := p.s[p.i]
-			p.i++
-			if c == q {
-				break
-			}
-			if c != '\\' {
-				b.WriteByte(c)
-				continue
-			}
-			if err := p.escape(&b); err != nil {
-				return "", err
-			}
+		n := strings.IndexAny(p.s[p.i:], stop)
+		if n < 0 {
+			p.i = len(p.s)
+			return "", p.errorf("the closing quote is missing")
 		}
-		at := p.i
-		p.blanks()
-		if c := p.peek(); c != '\'' && c != '"' {
-			p.i = at
+		run := p.s[p.i : p.i+n]
+		p.i += n + 1
+		if p.s[p.i-1] != '\\' {
+			if b.Len() == 0 {
+				return run, nil
+			}
+			b.WriteString(run)
 			return b.String(), nil
+		}
+		if b.Len() == 0 {
+			b.Grow(n + max(0, strings.IndexByte(p.s[p.i:], stop[0])))
+		}
+		b.WriteString(run)
+		if err := p.escape(&b); err != nil {
+			return "", err
 		}
 	}
 }
