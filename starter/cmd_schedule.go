@@ -178,6 +178,9 @@ func (a *app) schedulePause(ctx context.Context, name string, pause bool, note s
 			err = handle.Unpause(ctx, client.ScheduleUnpauseOptions{Note: note})
 			stored.Since = time.Now()
 		}
+		if err == nil {
+			err = settled(ctx, handle, func(s client.Schedule) bool { return s.State != nil && s.State.Paused == pause })
+		}
 		if err != nil {
 			return unreachable(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	common "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
@@ -215,7 +216,29 @@ func ensureSchedule(ctx context.Context, c client.Client, want client.ScheduleOp
 		next.Policy.Overlap, next.Policy.CatchupWindow = want.Overlap, want.CatchupWindow
 		return &client.ScheduleUpdate{Schedule: &next}, nil
 	}})
+	if err == nil {
+		err = settled(ctx, handle, func(s client.Schedule) bool { return origin(s.Action) == origin(want.Action) })
+	}
 	return have.Schedule.State, unreachable(err)
+}
+
+// settled waits until the engine has done what it was asked for. It answers when
+// it has taken note; who comes next would take over what was before, and of two
+// changes the earlier one could prevail.
+func settled(ctx context.Context, handle client.ScheduleHandle, done func(client.Schedule) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, engineAnswers)
+	defer cancel()
+	for {
+		d, err := handle.Describe(ctx)
+		if err != nil || done(d.Schedule) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // origin is the schedule in words that an action was made from. The engine
@@ -225,11 +248,17 @@ func origin(action client.ScheduleAction) string {
 	if !ok || len(w.Args) != 1 {
 		return ""
 	}
-	payloads, err := converter.GetDefaultDataConverter().ToPayloads(w.Args...)
+	payload, stored := w.Args[0].(*common.Payload)
+	if !stored {
+		var err error
+		if payload, err = converter.GetDefaultDataConverter().ToPayload(w.Args[0]); err != nil {
+			return ""
+		}
+	}
 	var words struct {
 		Schedule string `json:"schedule"`
 	}
-	if err != nil || converter.GetDefaultDataConverter().FromPayloads(payloads, &words) != nil {
+	if converter.GetDefaultDataConverter().FromPayload(payload, &words) != nil {
 		return ""
 	}
 	return words.Schedule

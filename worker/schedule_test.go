@@ -182,16 +182,30 @@ func TestAConfiguredSchedule(t *testing.T) {
 	if next := b.schedules(t)[stacktest.Server].Next; len(d.Info.NextActionTimes) == 0 || !d.Info.NextActionTimes[0].Equal(*next) {
 		t.Errorf("we say %v, the engine %v", next, d.Info.NextActionTimes)
 	}
+	for _, id := range []string{"backup/", "maintenance/"} {
+		// What is as it should be is left alone.
+		handle := c.ScheduleClient().GetHandle(ctx, id+stacktest.Server)
+		before, err := handle.Describe(ctx)
+		b.Must(t, "schedule", "apply")
+		after, err2 := handle.Describe(ctx)
+		if err != nil || err2 != nil || !after.Info.LastUpdateAt.Equal(before.Info.LastUpdateAt) {
+			t.Errorf("%s was updated: %v, %v", id, err, err2)
+		}
+	}
 	for _, args := range [][]string{{"schedule", "set", stacktest.Server, "--every", "6h"}, {"schedule", "delete", stacktest.Server}} {
 		if r := b.Holdfast(t, args...); r.Code != 4 || !strings.Contains(r.Stderr, "barman.conf:") || !strings.Contains(r.Stderr, "schedule apply") {
 			t.Errorf("%v: %d %s", args, r.Code, r.Stderr)
 		}
 	}
-	b.Must(t, "schedule", "pause", stacktest.Server)
-	b.Configure(t, config.MethodPostgres, "holdfast_backup_schedule = every 6h")
-	b.Must(t, "schedule", "apply")
-	if s := b.schedules(t)[stacktest.Server]; s.Schedule != "every 6h" || !s.Paused {
-		t.Errorf("%+v", s)
+	for _, hours := range []string{"1h", "2h", "3h", "4h", "6h"} {
+		b.Must(t, "schedule", "resume", stacktest.Server)
+		b.Must(t, "schedule", "pause", stacktest.Server)
+		b.Configure(t, config.MethodPostgres, "holdfast_backup_schedule = every "+hours)
+		b.Must(t, "schedule", "apply")
+		d, err := c.ScheduleClient().GetHandle(ctx, "backup/"+stacktest.Server).Describe(ctx)
+		if s := b.schedules(t)[stacktest.Server]; err != nil || s.Schedule != "every "+hours || !s.Paused || !d.Schedule.State.Paused {
+			t.Errorf("a pause is lost when the schedule is changed at once: %+v, %v", s, err)
+		}
 	}
 	began := time.Now()
 	b.Must(t, "schedule", "trigger", stacktest.Server)
