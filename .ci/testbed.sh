@@ -64,7 +64,7 @@ make_judge() {
   local dir=$1 packages
   in_suite sid
   packages=$(closure base-files bash coreutils barman barman-cli barman-cli-cloud python3-boto3 python3-lz4 \
-    python3-zstandard python3-snappy rsync tar gzip lz4 zstd openssh-client postgresql-client-18)
+    python3-zstandard python3-snappy rsync tar gzip lz4 zstd openssh-client gpg gpg-agent postgresql-client-18)
   # shellcheck disable=SC2086
   unpack "$dir" $packages
   mkdir -p "$dir"/{proc,dev,tmp,run,etc,var/tmp}
@@ -97,10 +97,11 @@ need_postgres 15
 need rsync rsync "copies files in backups of method rsync"
 need patchelf patchelf "lets PostgreSQL run from the testbed's directory"
 need_sshd
+need gpg-agent gnupg "encrypts backups and WAL"
 need ip iproute2 "a test of rsync over ssh cuts a network of its own"
 mkdir -p "$bed" 2>/dev/null || die "cannot create $bed: choose another place with HOLDFAST_TESTBED"
 if [ -w "$bed" ]; then exec 9>"$bed/lock"; flock 9; fi
 complete pg13 1 make_postgres 13 bullseye
 complete pg17 1 make_postgres 17 trixie
 complete pg18 2 make_postgres 18 sid
-complete judge 3 make_judge
+complete judge 4 make_judge

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/fence"
+	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 	"github.com/holdfast-pg/holdfast/internal/rsync"
@@ -59,6 +61,9 @@ type baseBackup struct {
 	fence    *fence.Fence
 	running  atomic.Pointer[command.Detached]
 	trouble  atomic.Pointer[string] // why pg_basebackup waits, in words for people
+
+	encrypting atomic.Bool
+	encrypted  atomic.Int64 // bytes
 }
 
 func (c *baseBackup) run(ctx context.Context) (Copied, error) {
@@ -82,11 +87,11 @@ func (c *baseBackup) run(ctx context.Context) (Copied, error) {
 		return Copied{}, err
 	}
 	copied := Copied{CopyTime: time.Since(began), Workers: 1}
-	if copied.Label, copied.Compression, err = labelOf(ctx, c.cat.DataDir(c.ref.ID)); err != nil {
-		return Copied{}, err
-	}
 	info, err := c.cat.Get(c.ref.ID)
 	if err != nil {
+		return Copied{}, err
+	}
+	if err := c.describe(ctx, info, &copied); err != nil {
 		return Copied{}, err
 	}
 	copied.Warnings = c.leftOut(info)
@@ -94,19 +99,39 @@ func (c *baseBackup) run(ctx context.Context) (Copied, error) {
 	return copied, err
 }
 
-// labelOf reads the label of a copy, and how the copy is compressed: "" for
-// plain files. The files say so, whatever the configuration says meanwhile.
-func labelOf(ctx context.Context, data string) (label, compression string, err error) {
-	tars, err := basetar.Find(data)
-	if err != nil {
-		return "", "", err
+// describe reads the label of a copy, and how the copy is compressed: "" for
+// plain files. The files say so, whatever the configuration says meanwhile. It
+// encrypts them if they are to be.
+func (c *baseBackup) describe(ctx context.Context, info *backupinfo.Info, copied *Copied) error {
+	data := c.cat.DataDir(c.ref.ID)
+	keys := gpg.Of(c.settings)
+	var sealed *seal
+	if keys.Encrypt() {
+		e := &encrypter{keys: keys, fence: c.fence, data: data, workDir: c.cat.WorkDir(c.ref.ID), progress: func(n int64) { c.encrypted.Add(n) }}
+		c.encrypting.Store(true)
+		defer c.encrypting.Store(false)
+		var err error
+		if sealed, err = e.run(ctx, info); err != nil {
+			return err
+		}
+	}
+	tars, err := basetar.Find(data, keys)
+	switch {
+	case err != nil:
+		return err
+	case sealed != nil:
+		copied.Label = sealed.Label
+	case tars != nil:
+		copied.Label, err = tars.Label(ctx)
+	default:
+		var text []byte
+		text, err = os.ReadFile(filepath.Join(data, "backup_label"))
+		copied.Label, err = string(text), fault.Wrap(fault.Corrupt, "read", "backup_label", err)
 	}
 	if tars != nil {
-		label, err = tars.Label(ctx)
-		return label, tars.Compression(), err
+		copied.Compression, copied.Encryption = tars.Compression(), tars.Encryption()
 	}
-	text, err := os.ReadFile(filepath.Join(data, "backup_label"))
-	return string(text), "", fault.Wrap(fault.Corrupt, "read", "backup_label", err)
+	return err
 }
 
 // leftOut warns of configuration files that PostgreSQL does not send.
@@ -224,6 +249,9 @@ func (c *baseBackup) start(ctx context.Context, d *command.Detached) error {
 		o.Tablespaces = append(o.Tablespaces, basebackup.Tablespace{Location: t.Location, Dest: dest})
 		dirs = append(dirs, dest)
 	}
+	if err := os.Remove(sealPath(c.cat.WorkDir(c.ref.ID))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fault.Wrap(fault.Internal, "remove", "the seal of an earlier attempt", err)
+	}
 	if err := basebackup.PrepareDestinations(dirs...); err != nil {
 		return err
 	}
@@ -258,6 +286,9 @@ func (c *baseBackup) progress() Progress {
 		return Progress{What: "prepares the copy"}
 	}
 	p := c.lastWords(d)
+	if c.encrypting.Load() {
+		return Progress{What: "encrypts the copy", Done: c.encrypted.Load()}
+	}
 	what := p.Describe()
 	if trouble := c.trouble.Load(); trouble != nil && *trouble != "" {
 		what += ": " + *trouble

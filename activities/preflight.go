@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/hook"
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
@@ -211,7 +212,13 @@ func checkBaseBackup(ctx context.Context, s *config.Server, f postgres.Facts) er
 	if err := basebackup.CheckVersion(path, tool, server); err != nil {
 		return err
 	}
-	return refuseOptions(s, s.CompressionProblems(tool, server))
+	if err := refuseOptions(s, s.CompressionProblems(tool, server)); err != nil {
+		return err
+	}
+	if keys := gpg.Of(s); keys.Encrypt() {
+		return keys.Try(ctx)
+	}
+	return nil
 }
 
 // checkRsync makes sure that the program is there, is recent enough, and that

@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/exclusive"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
 	"github.com/holdfast-pg/holdfast/internal/pgcontrol"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
@@ -35,13 +36,22 @@ type Proven struct {
 	Bytes          int64     `json:"bytes"`
 	ManifestSHA256 string    `json:"manifest_sha256"`
 	Segments       int       `json:"segments"`
+	Locked         int       `json:"locked,omitempty"` // segments that are encrypted for a key that is not here
 	WALFrom        string    `json:"wal_from"`
 	WALTo          string    `json:"wal_to"`
 }
 
 // String is for people.
 func (p Proven) String() string {
-	return fmt.Sprintf("%d files (%d MiB) and %d WAL segments were read back and are what was written.", p.Files, p.Bytes>>20, p.Segments)
+	return fmt.Sprintf("%d files (%d MiB) and %d WAL segments were read back and are what was written.", p.Files, p.Bytes>>20, p.Segments-p.Locked)
+}
+
+// Warning is what was not read back; "" for nothing.
+func (p Proven) Warning() string {
+	if p.Locked == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Of the %d WAL segments that the backup needs %d are encrypted for a key that cannot be used here: they are archived, and were not opened.", p.Segments, p.Locked)
 }
 
 // ProveBackup reads every byte of a backup against its manifest, pg_control
@@ -70,7 +80,7 @@ func (p *Proof) ProveBackup(ctx context.Context, ref Ref) (Proven, error) {
 	if err != nil {
 		return Proven{}, report(beating, err)
 	}
-	proven, err := prove(beating, cat, info, archive, func(n int64) { done.Add(n) })
+	proven, err := prove(beating, cat, info, gpg.Of(s), archive, func(n int64) { done.Add(n) })
 	return proven, report(beating, err)
 }
 
@@ -81,17 +91,24 @@ type content struct {
 	label   string
 }
 
-func prove(ctx context.Context, cat *catalog.Catalog, info *backupinfo.Info, archive *walarchive.Archive, progress func(int64)) (Proven, error) {
+func prove(ctx context.Context, cat *catalog.Catalog, info *backupinfo.Info, keys *gpg.Keys, archive *walarchive.Archive, progress func(int64)) (Proven, error) {
 	data := cat.DataDir(info.ID)
-	tars, err := basetar.Find(data)
+	tars, err := basetar.Find(data, keys)
+	if err != nil {
+		return Proven{}, err
+	}
+	sealed, err := readSeal(cat.WorkDir(info.ID))
 	if err != nil {
 		return Proven{}, err
 	}
 	var c content
-	if tars != nil {
-		c, err = readTars(ctx, tars, info, progress)
-	} else {
+	switch {
+	case tars == nil:
 		c, err = readFiles(ctx, cat, info, progress)
+	case sealed != nil:
+		c, err = readSealed(ctx, sealed, tars, progress)
+	default:
+		c, err = readTars(ctx, tars, info, progress, nil)
 	}
 	if err != nil {
 		return Proven{}, err
@@ -111,7 +128,7 @@ func prove(ctx context.Context, cat *catalog.Catalog, info *backupinfo.Info, arc
 		return Proven{}, err
 	}
 	return Proven{At: time.Now(), Files: c.files.Summary.Files, Bytes: c.files.Summary.Bytes, ManifestSHA256: c.files.Summary.SHA256,
-		Segments: segments.Segments, WALFrom: *info.BeginWAL, WALTo: *info.EndWAL}, nil
+		Segments: segments.Segments, Locked: segments.Locked, WALFrom: *info.BeginWAL, WALTo: *info.EndWAL}, nil
 }
 
 // checkLabel compares a label with the catalogue, which has none of an exclusive

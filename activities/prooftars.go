@@ -16,9 +16,13 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/pgcontrol"
 )
 
+// passing is called with each archive and with what reads it, when content is
+// wanted for something else meanwhile.
+type passing func(ctx context.Context, a basetar.Archive, read func(basetar.Archive) error) error
+
 // readTars reads a backup that is kept as tar archives, to the last byte of
 // each, without unpacking it. Unlike plain files, nobody may touch any of it.
-func readTars(ctx context.Context, tars *basetar.Set, info *backupinfo.Info, progress func(int64)) (c content, err error) {
+func readTars(ctx context.Context, tars *basetar.Set, info *backupinfo.Info, progress func(int64), pass passing) (c content, err error) {
 	check, err := manifest.NewChecker(filepath.Join(filepath.Dir(tars.Base.Path), manifest.Name))
 	if err != nil {
 		return c, err
@@ -44,7 +48,13 @@ func readTars(ctx context.Context, tars *basetar.Set, info *backupinfo.Info, pro
 			check.Extra(filepath.Base(a.Path))
 			continue
 		}
-		g.Go(func() error { return readTar(gctx, a, check, keep, progress) })
+		read := func(a basetar.Archive) error { return readTar(gctx, a, check, keep, progress) }
+		g.Go(func() error {
+			if pass != nil {
+				return pass(gctx, a, read)
+			}
+			return read(a)
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return c, err

@@ -105,9 +105,9 @@ func TestReadTars(t *testing.T) {
 			if c.disturb != nil {
 				require.NoError(t, c.disturb(dir))
 			}
-			tars, err := basetar.Find(dir)
+			tars, err := basetar.Find(dir, nil)
 			require.NoError(t, err)
-			got, err := readTars(context.Background(), tars, &backupinfo.Info{Tablespaces: []backupinfo.Tablespace{{Name: "t", OID: 16384}}}, nil)
+			got, err := readTars(context.Background(), tars, &backupinfo.Info{Tablespaces: []backupinfo.Tablespace{{Name: "t", OID: 16384}}}, nil, nil)
 			if c.says != "" {
 				require.ErrorContains(t, err, c.says)
 				return

@@ -139,9 +139,12 @@ func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 	}
 	info.Status = backup.WaitingForWALs
 	info.Size, info.DeduplicatedSize = &copied.Bytes, &copied.DedupBytes
-	info.Compression = nil
+	info.Compression, info.Encryption = nil, nil
 	if copied.Compression != "" {
 		info.Compression = &copied.Compression
+	}
+	if copied.Encryption != "" {
+		info.Encryption = &copied.Encryption
 	}
 	stats := copyStats(plan, copied).String()
 	info.CopyStats = &stats

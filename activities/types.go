@@ -106,6 +106,7 @@ type Copied struct {
 	Items        []CopiedItem  `json:"items,omitempty"`
 	Label        string        `json:"label,omitempty"`       // when the copy brought it
 	Compression  string        `json:"compression,omitempty"` // of tar archives; "" for plain files
+	Encryption   string        `json:"encryption,omitempty"`  // of tar archives; "" for clear ones
 	Workers      int           `json:"workers"`
 	Warnings     []string      `json:"warnings,omitempty"` // in words for people
 }

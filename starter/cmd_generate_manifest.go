@@ -79,7 +79,7 @@ func mayHaveManifest(info *backupinfo.Info, data string) error {
 	if _, err := os.Lstat(filepath.Join(data, manifest.Name)); err == nil {
 		return hasManifest(info, filepath.Join(data, manifest.Name))
 	}
-	tars, err := basetar.Find(data)
+	tars, err := basetar.Find(data, nil)
 	if err == nil && tars != nil {
 		return refuse("it is kept as tar archives, whose manifest comes from PostgreSQL alone", "take another backup")
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/combinebackup"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 	"github.com/holdfast-pg/holdfast/internal/report"
@@ -197,14 +198,14 @@ func destination(s *config.Server, path string) (string, error) {
 
 // planRestore looks at the backup and at the archive.
 func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info, req restoreplan.Request) (*restoreplan.Plan, restore.Source, error) {
-	src := sourceOf(cat, info)
+	src := sourceOf(s, cat, info)
 	archive, err := archiveOf(s)
 	if err != nil {
 		return nil, src, err
 	}
 	src.WAL = archive
 	for _, parent := range req.Parents {
-		src.Parents = append(src.Parents, sourceOf(cat, parent))
+		src.Parents = append(src.Parents, sourceOf(s, cat, parent))
 	}
 	// Another archiver may be at work, or we may not be allowed to: what waits
 	// is then not restored, unless the archive has it by the time of the plan.
@@ -219,8 +220,8 @@ func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Ca
 	return plan, src, err
 }
 
-func sourceOf(cat *catalog.Catalog, info *backupinfo.Info) restore.Source {
-	src := restore.Source{Info: info, Data: cat.DataDir(info.ID), TableDirs: map[uint32]string{}}
+func sourceOf(s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) restore.Source {
+	src := restore.Source{Info: info, Data: cat.DataDir(info.ID), TableDirs: map[uint32]string{}, Keys: gpg.Of(s)}
 	for _, t := range info.Tablespaces {
 		src.TableDirs[t.OID] = cat.TablespaceDir(info.ID, t.OID)
 	}

@@ -75,7 +75,7 @@ func verifiable(info *backupinfo.Info) error {
 // verifyFiles returns what the files were compared by.
 func verifyFiles(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (by string, err error) {
 	data := cat.DataDir(info.ID)
-	tars, err := basetar.Find(data)
+	tars, err := basetar.Find(data, nil)
 	if err != nil {
 		return "", err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/pg"
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
@@ -102,6 +103,9 @@ func askPostgres(ctx context.Context, s *config.Server) check.Postgres {
 	if p.Archiver, p.Err = c.Archiver(ctx); p.Err == nil && s.StreamingArchiver && s.SlotName != "" {
 		p.Slot, p.SlotErr = slotAt(ctx, s)
 	}
+	if sql, streaming := s.WALSource(); s.StreamingArchiver && sql.Reveal() != s.Conninfo.Reveal() {
+		p.WAL = askWALSource(ctx, sql.Reveal(), streaming.Reveal())
+	}
 	if !s.PrimaryConninfo.IsZero() {
 		p.Primary = &check.Primary{}
 		p.Primary.Facts, p.Primary.Err = factsOf(ctx, s.PrimaryConninfo.Reveal())
@@ -116,6 +120,23 @@ func factsOf(ctx context.Context, conninfo string) (postgres.Facts, error) {
 	}
 	defer c.Close()
 	return c.Facts(ctx)
+}
+
+// askWALSource asks where WAL is streamed from for what streaming needs.
+func askWALSource(ctx context.Context, sql, streaming string) *check.WALSource {
+	w := &check.WALSource{}
+	c, err := pg.Connect(ctx, sql)
+	if err != nil {
+		w.Err = err
+		return w
+	}
+	defer c.Close()
+	if w.WALLevel, w.SystemID, w.Err = c.WALSource(ctx); w.Err != nil {
+		return w
+	}
+	w.Monitoring = c.CheckMonitoring(ctx)
+	w.StreamID, w.Streaming = pg.IdentifySystem(ctx, streaming)
+	return w
 }
 
 // slotAt looks for the slot of a server where its WAL is streamed from.
@@ -143,6 +164,9 @@ func lookAtReceiver(ctx context.Context, s *config.Server, state string, f *chec
 // lookForTools finds out whether this host has the program that the method needs.
 func lookForTools(ctx context.Context, s *config.Server) check.Local {
 	var l check.Local
+	if keys := gpg.Of(s); keys.Encrypt() {
+		l.Encrypts, l.EncryptErr = true, keys.Try(ctx)
+	}
 	switch s.BackupMethod {
 	case config.MethodLocalRsync, config.MethodRsync:
 		_, l.RsyncErr = rsync.Find(ctx, s.PathPrefix)

@@ -217,13 +217,19 @@ func (b *bed) judge(t *testing.T, got taken) {
 // barman runs Barman on our configuration, as the user of the server.
 func (b *bed) barman(t *testing.T, dest string, args ...string) string {
 	t.Helper()
-	cred := pgtest.Credential(t)
-	if cred == nil {
-		t.Fatal("Barman's tree needs root: run this test as root")
-	}
-	r := barmantest.RunAs(t, []string{b.Dir, filepath.Dir(dest)}, int(cred.Uid), int(cred.Gid), append([]string{"barman", "-c", b.Config}, args...)...)
+	r := b.barmanMay(t, dest, args...)
 	if r.Exit != 0 {
 		t.Fatalf("barman %v: exit %d\n%s%s", args, r.Exit, r.Stdout, r.Stderr)
 	}
 	return r.Stdout
+}
+
+// barmanMay is barman for a command that may fail.
+func (b *bed) barmanMay(t *testing.T, dest string, args ...string) barmantest.Result {
+	t.Helper()
+	cred := pgtest.Credential(t)
+	if cred == nil {
+		t.Fatal("Barman's tree needs root: run this test as root")
+	}
+	return barmantest.RunAs(t, []string{b.Dir, filepath.Dir(dest)}, int(cred.Uid), int(cred.Gid), append([]string{"barman", "-c", b.Config}, args...)...)
 }

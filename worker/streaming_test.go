@@ -5,9 +5,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -186,6 +188,7 @@ func (b *bed) streamingAlone(t *testing.T) {
 	if strings.Contains(barman, "FAILED") {
 		t.Errorf("Barman's check:\n%s", barman)
 	}
+	b.sourceApart(t, dest)
 
 	b.Must(t, "receive-wal", "--stop", stacktest.Server)
 	if r := b.Holdfast(t, "backup", stacktest.Server); r.Code != 4 || !strings.Contains(r.Stderr, "holdfast cron") {
@@ -193,4 +196,39 @@ func (b *bed) streamingAlone(t *testing.T) {
 	}
 	b.Must(t, "cron", stacktest.Server)
 	b.awaitStreaming(t)
+}
+
+// sourceApart: where WAL is streamed from has items of its own in the check, the
+// same that Barman has.
+func (b *bed) sourceApart(t *testing.T, dest string) {
+	b.Cluster.Exec(t, "create role blind login replication")
+	for user, want := range map[string]string{"": "has monitoring privileges (WAL streaming)", " user=blind": "no access to monitoring functions"} {
+		b.Configure(t, config.MethodPostgres, append([]string{"archiver = off", "wal_streaming_conninfo = " + b.Cluster.DSN() + " application_name=apart" + user}, streaming...)...)
+		var ours, theirs map[string]string
+		// pg_receivewal is restarted with the new settings meanwhile.
+		for deadline := time.Now().Add(patience); ; {
+			ours = aboutStreaming(b.Holdfast(t, "check", stacktest.Server).Stdout)
+			theirs = aboutStreaming(b.barmanMay(t, dest, "check", stacktest.Server).Stdout)
+			if maps.Equal(ours, theirs) && ours["replication slot (WAL streaming)"] == "OK" {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%q: we check %v, Barman %v", user, ours, theirs)
+			}
+		}
+		if ours[want] == "" || len(ours) != 5 {
+			t.Errorf("%q: %v", user, ours)
+		}
+	}
+	b.Configure(t, config.MethodPostgres, append([]string{"archiver = off"}, streaming...)...)
+	b.awaitStreaming(t)
+}
+
+// aboutStreaming are the items of a check that concern where WAL is streamed from.
+func aboutStreaming(check string) map[string]string {
+	out := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^\s*(.* \(WAL streaming\)|no access to monitoring functions): (OK|FAILED)`).FindAllStringSubmatch(check, -1) {
+		out[m[1]] = m[2]
+	}
+	return out
 }

@@ -100,6 +100,9 @@ func (r *run) finish(ctx workflow.Context) error {
 	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, heavy("reads the backup back", r.plan)), v.ProveBackup, r.ref).Get(ctx, &proof); err != nil {
 		return err
 	}
+	if w := proof.Warning(); w != "" {
+		r.res.Warnings = append(r.res.Warnings, w)
+	}
 	var c *activities.Catalogue
 	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, light("declares the backup done", r.plan)), c.RecordDone, r.ref, proof).Get(ctx, nil); err != nil {
 		return err

@@ -1,5 +1,6 @@
 // Package basetar reads the tar archives that pg_basebackup writes: base.tar of
-// the data directory and OID.tar of each tablespace, compressed or not.
+// the data directory and OID.tar of each tablespace, compressed or not, and
+// encrypted or not.
 //
 // It finds and streams them; what becomes of the members is the business of
 // whoever reads. It is not the format of backups in object stores.
@@ -20,18 +21,22 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/gpg"
 )
 
 // suffixes are those of pg_basebackup(1).
 var suffixes = map[string]codec.Algorithm{"": codec.None, ".gz": codec.Gzip, ".lz4": codec.LZ4, ".zst": codec.Zstd}
 
-var archiveName = regexp.MustCompile(`^(base|[1-9][0-9]{0,9})\.tar(|\.gz|\.lz4|\.zst)$`)
+var archiveName = regexp.MustCompile(`^(base|[1-9][0-9]{0,9})\.tar(|\.gz|\.lz4|\.zst)(|\.gpg)$`)
 
 // Archive is one tar file.
 type Archive struct {
 	Path      string
 	OID       uint32 // of the tablespace; 0 for the data directory
+	Encrypted bool
 	algorithm codec.Algorithm
+	keys      *gpg.Keys
+	copy      io.Writer
 }
 
 // Set is a backup that is kept as tar files.
@@ -49,6 +54,14 @@ func (s *Set) Compression() string {
 	return string(s.Base.algorithm)
 }
 
+// Encryption is what backup.info calls it.
+func (s *Set) Encryption() string {
+	if s.Base.Encrypted {
+		return gpg.Name
+	}
+	return ""
+}
+
 // All are the archives of the tablespaces in no order, then the data directory's.
 func (s *Set) All() []Archive {
 	var out []Archive
@@ -59,8 +72,8 @@ func (s *Set) All() []Archive {
 }
 
 // Find looks for archives in the place of a backup's data directory. It returns
-// nil when the backup is kept as plain files.
-func Find(dir string) (*Set, error) {
+// nil when the backup is kept as plain files. Encrypted ones are read with keys.
+func Find(dir string, keys *gpg.Keys) (*Set, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "read directory", dir, err)
@@ -75,7 +88,7 @@ func Find(dir string) (*Set, error) {
 			s.Others = append(s.Others, e.Name())
 			continue
 		}
-		a := Archive{Path: filepath.Join(dir, e.Name()), algorithm: suffixes[m[2]]}
+		a := Archive{Path: filepath.Join(dir, e.Name()), Encrypted: m[3] != "", algorithm: suffixes[m[2]], keys: keys}
 		taken := s.Base
 		if m[1] == "base" {
 			s.Base = a
@@ -120,7 +133,19 @@ func (a Archive) Each(ctx context.Context, progress func(int64), visit func(Memb
 		return fault.Wrap(fault.Internal, "read", a.Path, err)
 	}
 	defer f.Close()
-	plain, found, err := codec.NewReader(&counted{f, progress})
+	var stored io.Reader = &counted{f, progress}
+	if a.copy != nil {
+		stored = io.TeeReader(stored, a.copy)
+	}
+	if a.Encrypted {
+		clear, err := a.keys.NewReader(ctx, stored)
+		if err != nil {
+			return fault.Wrap(fault.Internal, "read", a.Path, err)
+		}
+		defer clear.Close()
+		stored = clear
+	}
+	plain, found, err := codec.NewReader(stored)
 	if err != nil {
 		return a.corrupt(err)
 	}
@@ -131,6 +156,12 @@ func (a Archive) Each(ctx context.Context, progress func(int64), visit func(Memb
 	ahead := readAhead(ctx, plain)
 	defer ahead.stop()
 	return a.walk(tar.NewReader(ahead), ahead, visit)
+}
+
+// CopyTo is the archive, whose file Each writes to w while it reads it.
+func (a Archive) CopyTo(w io.Writer) Archive {
+	a.copy = w
+	return a
 }
 
 func (a Archive) walk(members *tar.Reader, rest *ahead, visit func(Member) error) error {

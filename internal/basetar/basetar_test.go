@@ -68,7 +68,7 @@ func place(t *testing.T, compression string, content []byte) *basetar.Set {
 	t.Helper()
 	dir := t.TempDir()
 	check(t, os.WriteFile(filepath.Join(dir, "base.tar"+suffixes[compression]), content, 0o600))
-	set, err := basetar.Find(dir)
+	set, err := basetar.Find(dir, nil)
 	check(t, err)
 	return set
 }
@@ -185,7 +185,7 @@ func TestFind(t *testing.T) {
 		for _, name := range strings.Fields(c.names) {
 			check(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 		}
-		set, err := basetar.Find(dir)
+		set, err := basetar.Find(dir, nil)
 		got := "plain"
 		switch {
 		case err != nil:
@@ -202,7 +202,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: %s", c.names, got)
 		}
 	}
-	if _, err := basetar.Find(filepath.Join(t.TempDir(), "none")); err == nil {
+	if _, err := basetar.Find(filepath.Join(t.TempDir(), "none"), nil); err == nil {
 		t.Error("a directory that is not there was read")
 	}
 }

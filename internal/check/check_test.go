@@ -39,6 +39,14 @@ func streams(f *check.Facts) *postgres.Slot {
 	return f.Postgres.Slot
 }
 
+// elsewhere streams WAL from a server that is configured apart, and returns what it says.
+func elsewhere(f *check.Facts) *check.WALSource {
+	streams(f)
+	id := f.Postgres.Facts.SystemID
+	f.Postgres.WAL = &check.WALSource{WALLevel: "replica", SystemID: id, StreamID: id}
+	return f.Postgres.WAL
+}
+
 // What Barman prints of a healthy server, we print too.
 func TestHealthyServerIsBarmans(t *testing.T) {
 	items := check.Items(healthy())
@@ -99,6 +107,11 @@ func TestWhatFails(t *testing.T) {
 		"old pg_basebackup": {func(f *check.Facts) { f.Local.BaseMajor = 15 }, "pg_basebackup compatible", "postgresql-client-18", true, nil},
 		"data out of reach": {func(f *check.Facts) { f.Settings.Method, f.Local.PGDataErr = "local-rsync", errors.New("denied") }, "local PGDATA", "denied", true, []string{"pg_basebackup", "PostgreSQL streaming"}},
 		"no rsync":          {func(f *check.Facts) { f.Settings.Method, f.Local.RsyncErr = "local-rsync", errors.New("none") }, "rsync", "none", true, nil},
+		"no key": {func(f *check.Facts) {
+			f.Local.Encrypts, f.Local.EncryptErr = true, errors.New("no public key")
+		}, "encryption", "no public key", true, nil},
+		"encryption works":  {func(f *check.Facts) { f.Local.Encrypts = true }, "", "", false, nil},
+		"clear backups":     {func(f *check.Facts) { f.Local.EncryptErr = errors.New("not asked") }, "", "", false, []string{"encryption"}},
 		"configuration":     {func(f *check.Facts) { f.Errors = []string{"line 7"} }, "configuration", "line 7", true, nil},
 		"another cluster":   {func(f *check.Facts) { f.Store.Identity = "78" }, "systemid coherence", "78", true, nil},
 		"two servers":       {func(f *check.Facts) { f.Postgres.StreamID = "78" }, "systemid coherence", "streaming_conninfo", true, nil},
@@ -133,6 +146,14 @@ func TestWhatFails(t *testing.T) {
 		"a lost slot":          {func(f *check.Facts) { streams(f).WALStatus = "lost" }, "replication slot", "--reset", true, nil},
 		"a logical slot":       {func(f *check.Facts) { streams(f).Physical = false }, "replication slot", "logical", true, nil},
 		"no word of slots":     {func(f *check.Facts) { streams(f); f.Postgres.SlotErr = down }, "replication slot", "pg:5432", true, nil},
+		"WAL from elsewhere":   {func(f *check.Facts) { elsewhere(f) }, "", "", false, []string{"replication slot"}},
+		"WAL from nowhere":     {func(f *check.Facts) { elsewhere(f).Err = down }, "PostgreSQL (WAL streaming)", "pg:5432", true, []string{"replication slot (WAL streaming)"}},
+		"blind":                {func(f *check.Facts) { elsewhere(f).Monitoring = errors.New("GRANT it") }, "no access to monitoring functions", "GRANT it", true, []string{"has monitoring privileges (WAL streaming)"}},
+		"no streaming there":   {func(f *check.Facts) { elsewhere(f).Streaming = down }, "PostgreSQL streaming (WAL streaming)", "pg:5432", true, nil},
+		"minimal there":        {func(f *check.Facts) { elsewhere(f).WALLevel = "minimal" }, "wal_level (WAL streaming)", "replica", true, nil},
+		"WAL of others":        {func(f *check.Facts) { w := elsewhere(f); w.SystemID, w.StreamID = "78", "78" }, "systemid coherence (WAL streaming)", "streamed from 78", true, nil},
+		"WAL of two":           {func(f *check.Facts) { elsewhere(f).StreamID = "78" }, "systemid coherence (WAL streaming)", "different servers", true, nil},
+		"no slot there":        {func(f *check.Facts) { elsewhere(f); f.Postgres.Slot = nil }, "replication slot (WAL streaming)", "--create-slot", true, nil},
 		"nobody receives":      {func(f *check.Facts) { streams(f); f.Store.Receiving = false }, "receive-wal running", "holdfast cron", true, nil},
 		"stopped":              {func(f *check.Facts) { streams(f); f.Store.Receiving, f.Store.Stopped = false, true }, "receive-wal running", "--stop", true, nil},
 		"it fails":             {func(f *check.Facts) { streams(f); f.Store.Receiving, f.Local.Received = false, errors.New("no room") }, "receive-wal running", "no room", true, nil},

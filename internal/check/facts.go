@@ -50,7 +50,18 @@ type Postgres struct {
 	StreamID   string
 	Slot       *postgres.Slot // nil when there is none
 	SlotErr    error          // why that is not known
+	WAL        *WALSource     // where WAL is streamed from, if that is configured apart
 	Primary    *Primary       // of a standby; nil when none is configured
+}
+
+// WALSource is what the server of wal_conninfo and wal_streaming_conninfo says.
+type WALSource struct {
+	Err        error // of the connection
+	WALLevel   string
+	SystemID   string
+	Monitoring error // nil when settings and statistics may be read
+	Streaming  error // of the replication connection
+	StreamID   string
 }
 
 // Primary is what the primary of a standby says.
@@ -83,6 +94,9 @@ type Local struct {
 	SSH       SSH
 	BaseErr   error // postgres: why pg_basebackup cannot be run
 	BaseMajor int
+
+	Encrypts   bool  // backups and WAL are to be encrypted
+	EncryptErr error // why they cannot be
 
 	ReceiveErr   error // why pg_receivewal cannot be run
 	ReceiveMajor int

@@ -22,17 +22,57 @@ func (f Facts) server(l *list) {
 	if f.Settings.Method == "postgres" || f.Settings.Streaming {
 		l.add("PostgreSQL streaming", p.Streaming == nil, reason(p.Streaming))
 	}
-	minimal := p.Facts.WALLevel == "minimal"
+	walLevel(l, "wal_level", p.Facts.WALLevel)
+	f.primary(l)
+	if f.Settings.Streaming {
+		f.walSource(l)
+	}
+}
+
+func walLevel(l *list, item, level string) {
 	hint := ""
-	if minimal {
+	if level == "minimal" {
 		hint = "it is minimal: set wal_level = replica and restart the server"
 	}
-	l.add("wal_level", !minimal, hint)
-	f.primary(l)
-	if f.Settings.Streaming && f.Settings.Slot != "" {
-		trouble := f.slotTrouble()
-		l.add("replication slot", trouble == "", trouble)
+	l.add(item, hint == "", hint)
+}
+
+// walSource has the items of where WAL is streamed from; they bear a suffix when
+// that is configured apart.
+func (f Facts) walSource(l *list) {
+	w, suffix := f.Postgres.WAL, ""
+	if w != nil {
+		suffix = " (WAL streaming)"
+		if w.Err != nil {
+			l.add("PostgreSQL"+suffix, false, reason(w.Err))
+			return
+		}
+		if w.Monitoring == nil {
+			l.add("has monitoring privileges"+suffix, true, "")
+		} else {
+			l.add("no access to monitoring functions", false, reason(w.Monitoring))
+		}
+		l.add("PostgreSQL streaming"+suffix, w.Streaming == nil, reason(w.Streaming))
+		walLevel(l, "wal_level"+suffix, w.WALLevel)
+		f.walCoherence(l, "systemid coherence"+suffix)
 	}
+	if f.Settings.Slot != "" {
+		trouble := f.slotTrouble()
+		l.add("replication slot"+suffix, trouble == "", trouble)
+	}
+}
+
+// walCoherence: WAL of another cluster is of no use to the backups.
+func (f Facts) walCoherence(l *list, item string) {
+	w, id := f.Postgres.WAL, f.Postgres.Facts.SystemID
+	hint := ""
+	switch {
+	case w.StreamID != "" && w.StreamID != w.SystemID:
+		hint = "wal_conninfo and wal_streaming_conninfo lead to different servers: " + w.SystemID + " and " + w.StreamID
+	case w.SystemID != id:
+		hint = "WAL is streamed from " + w.SystemID + ", backups are taken of " + id + ": let wal_conninfo and wal_streaming_conninfo name the same cluster as conninfo"
+	}
+	l.add(item, hint == "", hint)
 }
 
 // primary tells whether primary_conninfo names the primary of a standby. One

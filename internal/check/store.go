@@ -19,6 +19,9 @@ func (f Facts) store(l *list) {
 	l.add("retention policy settings", true, "")
 	last := lastOf(f.Store.Backups)
 	f.age(l, last)
+	if f.Local.Encrypts {
+		l.add("encryption", f.Local.EncryptErr == nil, reason(f.Local.EncryptErr))
+	}
 	f.walAge(l, last)
 	l.add("compression settings", true, "")
 	failed, full := 0, 0

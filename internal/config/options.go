@@ -65,9 +65,9 @@ type CopyOptions struct {
 	BackupCompressionLevel     *int          `ini:"backup_compression_level" type:"int" scope:"GSM" doc:"Level: gzip -1 to 9, lz4 0 to 12, zstd -131072 to 22."`
 	BackupCompressionLocation  string        `ini:"backup_compression_location" type:"enum" values:"client,server" scope:"GSM" doc:"Where a backup is compressed."`
 	BackupCompressionWorkers   *int          `ini:"backup_compression_workers" type:"int" min:"0" scope:"GSM" doc:"Number of threads, zstd only."`
-	Encryption                 string        `ini:"encryption" type:"enum" values:"none,gpg" default:"none" scope:"GSM" strict:"true" backup:"refused" doc:"Encryption of backups and WAL."`
-	EncryptionKeyID            string        `ini:"encryption_key_id" type:"string" scope:"GSM" doc:"Key that is encrypted for."`
-	EncryptionPassphrase       Secret        `ini:"encryption_passphrase_command" type:"secret" scope:"GSM" doc:"Command that prints the passphrase of the key. It is never shown."`
+	Encryption                 string        `ini:"encryption" type:"enum" values:"none,gpg" default:"none" scope:"GSM" strict:"true" doc:"Encryption of backups and WAL: gpg for the key that encryption_key_id names. It needs backup_method = postgres, backup_compression, and backup_compression_format = tar."`
+	EncryptionKeyID            string        `ini:"encryption_key_id" type:"string" scope:"GSM" doc:"Key that is encrypted for, as gpg names it; best its fingerprint."`
+	EncryptionPassphrase       Secret        `ini:"encryption_passphrase_command" type:"secret" scope:"GSM" doc:"Command that prints the passphrase of the key, for restores and for the proof of WAL. It is never shown."`
 	AutogenerateManifest       bool          `ini:"autogenerate_manifest" type:"bool" default:"false" scope:"GSM" doc:"Write a backup_manifest in PostgreSQL's format into rsync backups."`
 	WORMMode                   bool          `ini:"worm_mode" type:"bool" default:"off" scope:"GSM" strict:"true" doc:"The repository cannot be changed once written: nothing is purged by a backup."`
 }

@@ -114,6 +114,12 @@ func TestBadFiles(t *testing.T) {
 		{"keys in S3", good + "aws_sse_kms_key_id = k\naws_sse_customer_key = file:///k\n", []string{
 			"!:6: [main] aws_sse_kms_key_id = k: the key is used by aws_encryption = aws:kms only; set that, or remove the key",
 			"!:7: [main] aws_sse_customer_key = ***: it excludes aws_encryption and aws_sse_kms_key_id; keep one kind of encryption"}, "main"},
+		{"encryption", good + "encryption = gpg\n[a]\nconninfo=host=a\nbackup_method=local-rsync\nencryption=gpg\nencryption_key_id=k\n" +
+			"[b]\nconninfo=host=b\nbackup_method=postgres\nencryption=gpg\nencryption_key_id=k\n[c]\nconninfo=host=c\nbackup_method=postgres\nencryption=gpg\nencryption_key_id=k\nbackup_compression=gzip\n", []string{
+			"!:6: [main] encryption = gpg: it does not say for which key; set encryption_key_id to the fingerprint of a public key of gpg",
+			"!:10: [a] encryption = gpg: backup_method = local-rsync cannot encrypt; use backup_method = postgres, or remove it",
+			"!:15: [b] encryption = gpg: only archives are encrypted; set backup_compression to gzip, lz4, zstd or none, and backup_compression_format = tar",
+			"!:20: [c] encryption = gpg: only archives are encrypted; set backup_compression_format = tar"}, "a b c main"},
 		{"archiver and schedule", good + "archiver = off\nholdfast_backup_schedule = 0 4 * * MON\n", []string{
 			":6: [main] archiver = false: WAL has to come in somehow, and streaming_archiver is off too; archiver is taken as on"}, ""},
 		{"shared directories", good + "errors_directory = /x/y\n[b]\nconninfo=host=b\nbackup_method=postgres\nbackup_directory=/x\nwals_directory=/x/./y\n", []string{

@@ -25,6 +25,7 @@ func (s *Server) checkRules() {
 		s.fail(&s.BackupOptions, "a backup is either concurrent or exclusive", "keep concurrent_backup")
 	}
 	s.checkObjectStore()
+	s.checkEncryption()
 	if s.Passive || !s.Active || s.failed(&s.BackupMethod) {
 		return
 	}
@@ -132,6 +133,24 @@ func (s *Server) checkSnapshotLock() {
 	}
 	if s.AWSSnapshotLockCoolOffPeriod != nil && s.AWSSnapshotLockMode == "governance" {
 		s.fail(&s.AWSSnapshotLockCoolOffPeriod, "a governance lock has no cool-off period", "remove it")
+	}
+}
+
+// checkEncryption: gpg encrypts the archives of pg_basebackup, and nothing else.
+func (s *Server) checkEncryption() {
+	if s.Encryption != "gpg" || s.failed(&s.Encryption) {
+		return
+	}
+	switch {
+	case s.EncryptionKeyID == "":
+		s.fail(&s.Encryption, "it does not say for which key", "set encryption_key_id to the fingerprint of a public key of gpg")
+	case s.Passive || !s.Active || s.failed(&s.BackupMethod):
+	case s.BackupMethod != MethodPostgres:
+		s.fail(&s.Encryption, "backup_method = "+s.BackupMethod+" cannot encrypt", "use backup_method = postgres, or remove it")
+	case s.BackupCompression == "":
+		s.fail(&s.Encryption, "only archives are encrypted", "set backup_compression to gzip, lz4, zstd or none, and backup_compression_format = tar")
+	case s.BackupCompressionFormat != "tar":
+		s.fail(&s.Encryption, "only archives are encrypted", "set backup_compression_format = tar")
 	}
 }
 

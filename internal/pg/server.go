@@ -87,6 +87,13 @@ func readFacts(ctx context.Context, c *pgx.Conn) (postgres.Facts, error) {
 	return f, nil
 }
 
+// WALSource reads what tells whether WAL can be streamed from the server, and of
+// which cluster it is. Any user may.
+func (c *Conn) WALSource(ctx context.Context) (walLevel, systemID string, err error) {
+	err = c.c.QueryRow(ctx, `select current_setting('wal_level'), system_identifier::text from pg_control_system()`).Scan(&walLevel, &systemID)
+	return walLevel, systemID, queryError("read the server's settings", err)
+}
+
 // CheckPrivileges verifies that a backup can be started, stopped and followed
 // by a WAL switch; the error holds the exact statements that grant what is missing.
 func (c *Conn) CheckPrivileges(ctx context.Context) error {
@@ -113,17 +120,36 @@ func (c *Conn) CheckPrivileges(ctx context.Context) error {
 			missing = append(missing, "GRANT EXECUTE ON FUNCTION "+fn+" TO "+ident(user))
 		}
 	}
-	var settings bool
-	if err := c.c.QueryRow(ctx, `select pg_has_role(current_user, 'pg_read_all_settings', 'usage') and pg_has_role(current_user, 'pg_read_all_stats', 'usage')`).Scan(&settings); err != nil {
-		return queryError("check privileges", err)
+	may, err := c.mayMonitor(ctx)
+	if err != nil {
+		return err
 	}
-	if !settings {
-		missing = append(missing, "GRANT pg_read_all_settings, pg_read_all_stats TO "+ident(user))
+	if !may {
+		missing = append(missing, monitoring+ident(user))
 	}
 	if len(missing) > 0 {
 		return missingGrants("start a backup", user, missing...)
 	}
 	return nil
+}
+
+// monitoring is the statement that lets a user read settings and statistics.
+const monitoring = "GRANT pg_read_all_settings, pg_read_all_stats TO "
+
+func (c *Conn) mayMonitor(ctx context.Context) (may bool, err error) {
+	err = c.c.QueryRow(ctx, `select pg_has_role(current_user, 'pg_read_all_settings', 'usage') and pg_has_role(current_user, 'pg_read_all_stats', 'usage')`).Scan(&may)
+	return may, queryError("check privileges", err)
+}
+
+// CheckMonitoring is nil when the user may read settings and statistics, as who
+// watches WAL streaming must.
+func (c *Conn) CheckMonitoring(ctx context.Context) error {
+	may, err := c.mayMonitor(ctx)
+	if err != nil || may {
+		return err
+	}
+	user := c.c.Config().User
+	return missingGrants("watch WAL streaming", user, monitoring+ident(user))
 }
 
 func missingGrants(op, user string, grants ...string) error {

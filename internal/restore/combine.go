@@ -108,7 +108,7 @@ func (c *combiner) close() {
 
 // toStage reports whether a backup has to be staged, and how large it is then.
 func (c *combiner) toStage(s Source) (wanted bool, bytes int64, err error) {
-	tars, err := basetar.Find(s.Data)
+	tars, err := basetar.Find(s.Data, s.Keys)
 	if err != nil {
 		return false, 0, err
 	}

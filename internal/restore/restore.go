@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/restoreplan"
 )
 
@@ -28,7 +29,8 @@ type Source struct {
 	Data      string            // the image of the data directory
 	TableDirs map[uint32]string // the image of each tablespace, by OID
 	WAL       walFetcher
-	Parents   []Source // what an incremental backup builds on, the full one first
+	Keys      *gpg.Keys // of encrypted archives
+	Parents   []Source  // what an incremental backup builds on, the full one first
 }
 
 // Options bound a restore.

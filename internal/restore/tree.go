@@ -35,7 +35,7 @@ type tree struct {
 // inventory finds what a backup consists of, and how large it is; a combiner
 // measures what it combines by itself.
 func inventory(src Source, plan *restoreplan.Plan) ([]*tree, error) {
-	tars, err := basetar.Find(src.Data)
+	tars, err := basetar.Find(src.Data, src.Keys)
 	if err != nil {
 		return nil, err
 	}

@@ -129,8 +129,8 @@ func usable(b *backupinfo.Info) error {
 	switch {
 	case b.Snapshots != nil:
 		return refuse("it consists of disk snapshots; this version restores backups that are kept as files only")
-	case b.Encryption != nil && *b.Encryption != "none":
-		return refuse("it is encrypted with %s; this version restores unencrypted backups only", *b.Encryption)
+	case b.Encryption != nil && !slices.Contains([]string{"none", "gpg"}, *b.Encryption):
+		return refuse("it is encrypted with %s; this version decrypts what gpg encrypted", *b.Encryption)
 	case b.Compression != nil && !slices.Contains([]string{"none", "gzip", "lz4", "zstd"}, *b.Compression):
 		return refuse("it is compressed with %s; this version restores tar files of gzip, lz4 and zstd", *b.Compression)
 	case b.BeginWAL == nil || b.EndWAL == nil || b.Timeline == nil || b.BeginLSN == nil || b.EndLSN == nil:

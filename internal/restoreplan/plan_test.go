@@ -162,7 +162,7 @@ func TestWhatCannotBeRestored(t *testing.T) {
 	for name, change := range map[string]func(*backupinfo.Info, *restoreplan.Archive){
 		"failed":         func(b *backupinfo.Info, _ *restoreplan.Archive) { b.Status = backup.Failed },
 		"snapshots":      func(b *backupinfo.Info, _ *restoreplan.Archive) { b.Snapshots = &pylit.Value{Kind: pylit.Dict} },
-		"encrypted":      func(b *backupinfo.Info, _ *restoreplan.Archive) { gpg := "gpg"; b.Encryption = &gpg },
+		"encrypted":      func(b *backupinfo.Info, _ *restoreplan.Archive) { other := "age"; b.Encryption = &other },
 		"compressed":     func(b *backupinfo.Info, _ *restoreplan.Archive) { xz := "xz"; b.Compression = &xz },
 		"old PostgreSQL": func(b *backupinfo.Info, _ *restoreplan.Archive) { v := 110000; b.Version = &v },
 		"no end":         func(b *backupinfo.Info, _ *restoreplan.Archive) { b.EndLSN = nil },

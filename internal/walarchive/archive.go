@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/hook"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
@@ -23,7 +24,8 @@ import (
 // Options are those of the server.
 type Options struct {
 	Compression codec.Compression
-	SegmentSize uint64 // 0: what each segment's header says
+	Keys        *gpg.Keys // that segments are encrypted for, if they are; nil for none
+	SegmentSize uint64    // 0: what each segment's header says
 	Hooks       *hook.Hooks
 
 	Batch          int  // most files of the incoming directory that one run archives; 0 for all
@@ -183,7 +185,7 @@ func (a *Archive) store(ctx context.Context, in *os.File, st fs.FileInfo, name s
 	}
 	defer out.Abort()
 	entry := Entry{Name: name, Time: seconds(st.ModTime())}
-	if entry.Compression, err = a.fill(ctx, out, in); err == nil {
+	if err = a.fill(ctx, out, in, &entry); err == nil {
 		entry.Size, err = out.Seek(0, io.SeekEnd)
 	}
 	if err == nil {
@@ -202,8 +204,32 @@ func (a *Archive) store(ctx context.Context, in *os.File, st fs.FileInfo, name s
 	return entry, fault.Wrap(fault.Internal, "archive", path, err)
 }
 
-// fill writes the stored form of in, and says which compression it has.
-func (a *Archive) fill(ctx context.Context, out *atomicfile.File, in *os.File) (codec.Algorithm, error) {
+// fill writes the stored form of in, and enters how it is compressed and encrypted.
+func (a *Archive) fill(ctx context.Context, out *atomicfile.File, in *os.File, entry *Entry) (err error) {
+	if !a.toEncrypt(entry.Name) {
+		entry.Compression, err = a.compress(ctx, out, in)
+		return err
+	}
+	entry.Encryption = gpg.Name
+	sealed, err := a.opt.Keys.NewWriter(ctx, out)
+	if err != nil {
+		return err
+	}
+	entry.Compression, err = a.compress(ctx, sealed, in)
+	if cerr := sealed.Close(); cerr != nil {
+		return cerr // why gpg ended says more than the broken pipe
+	}
+	return err
+}
+
+// toEncrypt leaves out histories, which hold no data: what can be restored, and
+// what must be kept, is to be known without the secret key.
+func (a *Archive) toEncrypt(name string) bool {
+	return a.opt.Keys.Encrypt() && wal.Classify(name) != wal.HistoryFile
+}
+
+// compress writes in as the archive keeps it, and says which compression it has.
+func (a *Archive) compress(ctx context.Context, out io.Writer, in *os.File) (codec.Algorithm, error) {
 	head := make([]byte, codec.HeadSize)
 	n, err := in.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -217,7 +243,7 @@ func (a *Archive) fill(ctx context.Context, out *atomicfile.File, in *os.File) (
 		already = codec.Custom
 	}
 	if already != codec.None || a.opt.Compression.Algorithm == codec.None {
-		_, err := out.ReadFrom(in) // in the kernel where the file systems can
+		_, err := io.Copy(out, in) // in the kernel where the file systems can
 		return already, err
 	}
 	w, err := a.opt.Compression.NewWriter(out)
@@ -269,6 +295,9 @@ func (a *Archive) ensureDir(dir string) error {
 func (a *Archive) again(ctx context.Context, in *os.File, name string) error {
 	path := a.Path(name)
 	same, err := a.sameContent(ctx, in.Name(), path)
+	if gpg.IsLocked(err) {
+		same, err = a.sameMoment(in, path)
+	}
 	if err != nil {
 		return err
 	}
@@ -297,6 +326,20 @@ func (a *Archive) again(ctx context.Context, in *os.File, name string) error {
 	return a.sweepName(name)
 }
 
+// sameMoment stands in for the content of a file that cannot be opened here: it
+// has the time of the one that it was made of.
+func (a *Archive) sameMoment(in *os.File, path string) (bool, error) {
+	ours, err := os.Stat(path)
+	if err != nil {
+		return false, fault.Wrap(fault.Internal, "stat", path, err)
+	}
+	theirs, err := in.Stat()
+	if err != nil {
+		return false, fault.Wrap(fault.Internal, "stat", in.Name(), err)
+	}
+	return ours.ModTime().Equal(theirs.ModTime()), nil
+}
+
 // sweepName removes what killed attempts to store this name left behind.
 func (a *Archive) sweepName(name string) error {
 	return atomicfile.SweepFile(a.Path(name))
@@ -318,11 +361,20 @@ func (a *Archive) entryOf(path string) (Entry, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return Entry{}, fault.Wrap(fault.Internal, "read", path, err)
 	}
-	return Entry{Name: filepath.Base(path), Size: st.Size(), Time: seconds(st.ModTime()), Compression: a.opt.Compression.Detect(head[:n])}, nil
+	e := Entry{Name: filepath.Base(path), Size: st.Size(), Time: seconds(st.ModTime())}
+	if gpg.Detect(head[:n]) {
+		e.Encryption = gpg.Name // its compression cannot be seen
+	} else {
+		e.Compression = a.opt.Compression.Detect(head[:n])
+	}
+	return e, nil
 }
 
 // describe is a file's size and hash after expansion, for people who compare.
 func (a *Archive) describe(ctx context.Context, path string) (string, error) {
 	sum, size, err := a.hashContent(ctx, path)
+	if gpg.IsLocked(err) {
+		return "content that cannot be decrypted here", nil
+	}
 	return fmt.Sprintf("%d bytes with SHA-256 %x", size, sum), err
 }

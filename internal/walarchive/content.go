@@ -1,7 +1,9 @@
 package walarchive
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -9,6 +11,7 @@ import (
 	"os"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/gpg"
 )
 
 // content is a file's bytes after expansion.
@@ -23,13 +26,43 @@ func (a *Archive) open(ctx context.Context, path string) (*content, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "read", path, err)
 	}
-	r, _, err := a.opt.Compression.NewReader(f)
+	r, err := a.expand(ctx, f)
 	if err != nil {
 		f.Close()
 		return nil, fault.Wrap(fault.Corrupt, "read", path, err)
 	}
 	return &content{&interruptible{ctx, r}, f, r}, nil
 }
+
+// expand decrypts and expands what is stored, as its content asks for.
+func (a *Archive) expand(ctx context.Context, stored io.Reader) (io.ReadCloser, error) {
+	b := bufio.NewReaderSize(stored, 64<<10)
+	head, err := b.Peek(gpg.HeadSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if !gpg.Detect(head) {
+		r, _, err := a.opt.Compression.NewReader(b)
+		return r, err
+	}
+	clear, err := a.opt.Keys.NewReader(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := a.opt.Compression.NewReader(clear)
+	if err != nil {
+		return nil, cmp.Or(err, clear.Close())
+	}
+	return &decrypted{r, clear}, nil
+}
+
+// decrypted ends gpg together with what reads from it.
+type decrypted struct {
+	io.ReadCloser
+	clear io.Closer
+}
+
+func (d *decrypted) Close() error { return cmp.Or(d.ReadCloser.Close(), d.clear.Close()) }
 
 func (c *content) Close() { c.dec.Close(); c.f.Close() }
 

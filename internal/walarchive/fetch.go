@@ -90,7 +90,7 @@ func (a *Archive) checkSize(path, name string, n int64) error {
 		return nil
 	}
 	return fault.New(fault.Corrupt, "read", path, "it has %d bytes after expansion, which is no whole segment", n).
-		WithHint("if it was stored with Barman's custom compression or encryption, fetch it with barman get-wal; else look for an intact copy")
+		WithHint("if it was stored with Barman's custom compression, fetch it with barman get-wal; else look for an intact copy")
 }
 
 func (a *Archive) rightSize(n int64) bool {

@@ -58,7 +58,7 @@ func (a *Archive) send(ctx context.Context, path, name string, w io.Writer, form
 
 // expandTo writes the content of f to w.
 func (a *Archive) expandTo(ctx context.Context, w io.Writer, f *os.File) (int64, error) {
-	r, _, err := a.opt.Compression.NewReader(f)
+	r, err := a.expand(ctx, f)
 	if err != nil {
 		return 0, fault.Wrap(fault.Corrupt, "read", f.Name(), err)
 	}

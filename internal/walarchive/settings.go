@@ -4,6 +4,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/hook"
 )
 
@@ -14,6 +15,6 @@ func ForServer(s *config.Server) (*Archive, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Open(catalog.LayoutOf(s), Options{Compression: c, Hooks: hook.Of(s), Batch: s.ArchiverBatchSize,
+	return Open(catalog.LayoutOf(s), Options{Compression: c, Keys: gpg.Of(s), Hooks: hook.Of(s), Batch: s.ArchiverBatchSize,
 		Streaming: s.StreamingArchiver, StreamingBatch: s.StreamingArchiverBatchSize}), nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
 
@@ -33,13 +34,14 @@ func (a *Archive) Missing(ctx context.Context, begin, end string, size uint64) (
 // Verified is what Verify has read.
 type Verified struct {
 	Segments int
-	Bytes    int64 // after expansion
+	Locked   int   // of them: encrypted, and not opened for want of the secret key
+	Bytes    int64 // after expansion, of those that were opened
 }
 
 // Verify reads every segment from begin to end: it must be there, be whole
 // after expansion, and show on its first page that it is this segment of this
 // cluster (0: any). The timeline may change between the two only as the end's
-// history says.
+// history says. An encrypted segment without its secret key must be there.
 func (a *Archive) Verify(ctx context.Context, begin, end string, size, systemID uint64) (Verified, error) {
 	var v Verified
 	segments, err := a.between(ctx, begin, end, size)
@@ -47,11 +49,16 @@ func (a *Archive) Verify(ctx context.Context, begin, end string, size, systemID 
 		return v, err
 	}
 	for s := range segments {
-		if err := a.verifySegment(ctx, s, systemID); err != nil {
+		err := a.verifySegment(ctx, s, systemID)
+		switch {
+		case gpg.IsLocked(err):
+			v.Locked++
+		case err != nil:
 			return v, err
+		default:
+			v.Bytes += int64(size)
 		}
 		v.Segments++
-		v.Bytes += int64(size)
 	}
 	return v, nil
 }
@@ -68,7 +75,9 @@ func (a *Archive) verifySegment(ctx context.Context, s wal.Segment, systemID uin
 	}
 	defer c.Close()
 	head := make([]byte, wal.LongHeaderSize)
-	if n, err := io.ReadFull(c, head); err != nil {
+	if n, err := io.ReadFull(c, head); gpg.IsLocked(err) {
+		return err
+	} else if err != nil {
 		return fault.New(fault.Corrupt, "verify WAL", path, "it ends after %d bytes: %w", n, err)
 	}
 	if err := wal.CheckPage(head, s, systemID); err != nil {
