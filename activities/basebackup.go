@@ -178,7 +178,6 @@ func (c *baseBackup) try(ctx context.Context, n int) error {
 	c.running.Store(d)
 	var end *ender
 	var stuck impasse
-	poll := 50 * time.Millisecond
 	for {
 		st, err := d.State()
 		if err != nil {
@@ -201,14 +200,11 @@ func (c *baseBackup) try(ctx context.Context, n int) error {
 				return kill(ctx, d, err)
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if st.Await(ctx, time.Second); ctx.Err() != nil {
 			if cancelled(ctx) || fault.Is(context.Cause(ctx), fault.Disk) {
 				return kill(ctx, d, context.Cause(ctx))
 			}
 			return context.Cause(ctx)
-		case <-time.After(poll):
-			poll = min(2*poll, time.Second)
 		}
 	}
 }

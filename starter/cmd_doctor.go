@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,8 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/keeper"
 	"github.com/holdfast-pg/holdfast/internal/pg"
 	"github.com/holdfast-pg/holdfast/internal/report"
+	"github.com/holdfast-pg/holdfast/internal/rsync"
+	"github.com/holdfast-pg/holdfast/internal/ssh"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
@@ -22,7 +25,7 @@ func (a *app) cmdDoctor() *cobra.Command {
 	var fix bool
 	cmd := &cobra.Command{
 		Use: "doctor [SERVER...]", Short: "Find and remove what killed processes have left",
-		Long: `Lists what processes that were killed have left: programs that go on writing, sessions
+		Long: `Lists what processes that were killed have left: programs that go on writing, here or on the host of the cluster, sessions
 in PostgreSQL, a server in exclusive backup mode, records of sessions, interrupted deletions, directories without a backup,
 unfinished files and lock files; each with the proof that nobody owns it. --fix removes
 what is proven; nothing of a backup that runs is touched. What cannot be proven, because
@@ -130,15 +133,52 @@ func (a *app) examination(ctx context.Context, s *config.Server, running func(ke
 	if !s.Active || s.Passive {
 		return d, func() {}, nil
 	}
+	leave, err := a.reach(ctx, s, d)
+	if err != nil {
+		return nil, nil, err
+	}
 	connecting, cancel := context.WithTimeout(ctx, max(s.CheckTimeout, 5*time.Second))
 	defer cancel()
 	c, err := pg.Connect(connecting, s.Conninfo.Reveal())
 	if err != nil {
 		a.warn("sessions in PostgreSQL were not looked for: %v", err)
-		return d, func() {}, nil
+		return d, leave, nil
 	}
 	d.Server = c
-	return d, c.Close, nil
+	return d, func() { c.Close(); leave() }, nil
+}
+
+// reach lets the doctor look on the host of the cluster, if files are copied from
+// another one.
+func (a *app) reach(ctx context.Context, s *config.Server, d *doctor.Doctor) (leave func(), err error) {
+	if s.BackupMethod != config.MethodRsync {
+		return func() {}, nil
+	}
+	us, err := os.Hostname()
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, "ask for the name of", "this host", err)
+	}
+	link, err := ssh.Open(ctx, s.SSHCommand)
+	if err != nil {
+		a.warn("programs on the host of the cluster were not looked for: %v", err)
+		return func() {}, nil
+	}
+	d.Host = farHost{link, us, d.Catalog.BaseDir}
+	return link.Close, nil
+}
+
+// farHost is the host of the cluster.
+type farHost struct {
+	link    *ssh.Link
+	us, dir string
+}
+
+func (h farHost) Strays(ctx context.Context) (map[string]int, error) {
+	return rsync.Strays(ctx, h.link, h.us, h.dir)
+}
+
+func (h farHost) End(ctx context.Context, workDir string) error {
+	return rsync.EndStrays(ctx, h.link, h.us, workDir)
 }
 
 // owners answers whether workflow runs go on. An engine that does not answer

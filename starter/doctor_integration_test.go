@@ -8,9 +8,11 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/pg"
+	"github.com/holdfast-pg/holdfast/internal/sshtest"
 	"github.com/holdfast-pg/holdfast/internal/stacktest"
 )
 
@@ -34,11 +37,11 @@ type finding struct {
 
 func findings(t *testing.T, stdout string) []finding {
 	t.Helper()
-	var all map[string]struct{ Findings []finding }
+	var all struct{ Main struct{ Findings []finding } }
 	if err := json.Unmarshal([]byte(stdout), &all); err != nil {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
-	return all["main"].Findings
+	return all.Main.Findings
 }
 
 // kinds are those of findings that a test wants, sorted.
@@ -269,4 +272,38 @@ func TestDoctor(t *testing.T) {
 	if got := kinds(findings(t, s.run("-f", "json", "doctor").stdout), anything); got != "abandoned backup, directory, session" {
 		t.Errorf("after --fix: %s", got)
 	}
+}
+
+// TestDoctorOnTheHostOfTheCluster: what a copy over ssh has left over there is
+// found, and ended when nobody works for the copy any more.
+func TestDoctorOnTheHostOfTheCluster(t *testing.T) {
+	host := sshtest.Start(t, sshtest.Options{})
+	s := newShelf(t, "ssh_command = "+host.Command())
+	s.must(os.WriteFile(s.conf, []byte(strings.Replace(string(readFile(t, s.conf)), "backup_method = postgres", "backup_method = rsync", 1)), 0o644))
+	us, err := os.Hostname()
+	s.must(err)
+	strays := map[string]*exec.Cmd{}
+	base := s.BaseDir
+	for _, mark := range []string{us + ":" + base + "/20260101T000000/holdfast", us + ":" + base + "-other/20260101T000000/holdfast", "elsewhere:" + base + "/20260101T000000/holdfast"} {
+		cmd := exec.CommandContext(t.Context(), "sleep", "600")
+		cmd.Env = []string{"HOLDFAST_COPY=" + mark}
+		s.must(cmd.Start())
+		strays[mark] = cmd
+	}
+	list := findings(t, s.run("-f", "json", "doctor").stdout)
+	if len(list) != 1 || list[0].Kind != "process" || !strings.Contains(list[0].Subject, "1 of them, for backup 20260101T000000") || !proven(list[0]) {
+		t.Errorf("%+v", list)
+	}
+	s.want(0, "removed: process on the host of the cluster", "doctor", "--fix")
+	for mark, cmd := range strays {
+		ours := strings.HasPrefix(mark, us+":"+base+"/")
+		if !ours {
+			s.must(cmd.Process.Signal(unix.SIGTERM))
+		}
+		err := cmd.Wait()
+		if ws, _ := cmd.ProcessState.Sys().(syscall.WaitStatus); (ws.Signal() == unix.SIGKILL) != ours {
+			t.Errorf("%s: %v", mark, err)
+		}
+	}
+	s.want(0, "nothing is left over", "doctor")
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -29,7 +30,7 @@ func main() {
 func run(ctx context.Context, args []string) int {
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, json: map[string]any{}}
 	root := a.root()
-	root.SetArgs(args)
+	root.SetArgs(joined(args))
 	err := root.ExecuteContext(ctx)
 	if err != nil && !a.begun {
 		err = fault.Wrap(fault.Usage, "", "", err)
@@ -39,6 +40,25 @@ func run(ctx context.Context, args []string) int {
 		code = 1
 	}
 	return code
+}
+
+// joined gives an option whose value may be left out the value that follows it,
+// as Barman does; the library wants "=" between the two.
+func joined(args []string) []string {
+	optional := map[string][]string{"--reuse-backup": {"copy", "link", "off"}}
+	var out []string
+	for i := 0; i < len(args) && args[i] != "--"; i++ {
+		if i+1 < len(args) && slices.Contains(optional[args[i]], args[i+1]) {
+			out = append(out, args[i]+"="+args[i+1])
+			i++
+			continue
+		}
+		out = append(out, args[i])
+	}
+	if end := slices.Index(args, "--"); end >= 0 {
+		out = append(out, args[end:]...)
+	}
+	return out
 }
 
 // exitCode is the documented exit code of an error.

@@ -53,12 +53,10 @@ type giant struct {
 // back), restore-ratio (a restore against the same by hand), and the peak memory of
 // each role in MB.
 func BenchmarkLargeCluster(b *testing.B) {
-	s := stacktest.Start(b, stacktest.Options{Version: pgtest.Versions()[0], Method: config.MethodPostgres, Tablespaces: []string{"other"},
-		Config: []string{"max_wal_size = 4GB", "autovacuum = off"}})
-	fill(b, s)
-	dir := filepath.Join(s.Home, stacktest.Server)
-	cat := catalog.Open(catalog.Layout{Server: stacktest.Server, BackupDir: dir, BaseDir: filepath.Join(dir, "base"), MetaDir: filepath.Join(dir, "meta"), LockDir: s.Home})
-	g := &giant{s, cat}
+	g := newGiant(b, pgtest.Versions()[0])
+	g.manyTables(b)
+	g.rows(b)
+	s, cat := g.Stack, g.cat
 	b.Run("postgres-tar-zstd", g.tar)
 	b.Run("rsync-over-ssh", g.overSSH)
 	b.Run("local-rsync-unchanged", g.unchanged)
@@ -116,16 +114,27 @@ func remove(b *testing.B, cat *catalog.Catalog) *backupinfo.Info {
 	return info
 }
 
-func fill(b *testing.B, s *stacktest.Stack) {
-	s.Cluster.Exec(b, fmt.Sprintf(`do $$ begin for i in 1..%d loop
+func newGiant(b *testing.B, version string) *giant {
+	s := stacktest.Start(b, stacktest.Options{Version: version, Method: config.MethodPostgres, Tablespaces: []string{"other"},
+		Config: []string{"max_wal_size = 4GB", "autovacuum = off"}})
+	dir := filepath.Join(s.Home, stacktest.Server)
+	return &giant{s, catalog.Open(catalog.Layout{Server: stacktest.Server, BackupDir: dir, BaseDir: filepath.Join(dir, "base"), MetaDir: filepath.Join(dir, "meta"), LockDir: s.Home})}
+}
+
+func (g *giant) manyTables(b *testing.B) {
+	g.Cluster.Exec(b, fmt.Sprintf(`do $$ begin for i in 1..%d loop
 		execute format('create table small_%%s (id int primary key, t text)', i);
 		execute format('insert into small_%%s select g, md5(g::text) from generate_series(1, 20) g', i);
 		if i %% 500 = 0 then commit; end if;
 		end loop; end $$`, smallTables))
-	s.Cluster.Fill(b, "big", "", large/2)
-	s.Cluster.Fill(b, "big_other", "other", large/2)
-	s.Cluster.Exec(b, "checkpoint")
-	s.Must(b, "switch-wal", stacktest.Server, "--force", "--archive")
+}
+
+// rows fills two large tables.
+func (g *giant) rows(b *testing.B) {
+	g.Cluster.Fill(b, "big", "", large/2)
+	g.Cluster.Fill(b, "big_other", "other", large/2)
+	g.Cluster.Exec(b, "checkpoint")
+	g.Must(b, "switch-wal", stacktest.Server, "--force", "--archive")
 	settle(b)
 }
 

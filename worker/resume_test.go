@@ -103,7 +103,7 @@ func (b *bed) sharesNothingThatChanges(t *testing.T) {
 		}
 	})
 	// One of two processes makes links while the other copies.
-	got := b.backup(t, "--reuse-backup=link", "--jobs", "2", "--bwlimit", "4000")
+	got := b.backup(t, "--reuse-backup", "link", "--jobs", "2", "--bwlimit", "4000")
 	await(t, done, "nothing was linked")
 	if got.Attempts != 2 {
 		t.Errorf("%d attempts", got.Attempts)

@@ -73,8 +73,8 @@ func TestRsyncOverSSH(t *testing.T) {
 		"connections end": func() { s.Cut(t) },
 		"the network is down": func() {
 			s.SetLink(t, false)
-			// Longer than it takes ssh to notice, and to fail to come back.
-			time.Sleep(6 * time.Second)
+			// As long as a switch needs to start anew; ssh notices, and fails to come back.
+			time.Sleep(30 * time.Second)
 			s.SetLink(t, true)
 		},
 		"sshd is killed": func() {

@@ -117,6 +117,38 @@ func TestDetachedRecordsHowItEnded(t *testing.T) {
 	}
 }
 
+func TestAwait(t *testing.T) {
+	const long = time.Minute
+	running := func(script string) (*command.Detached, *command.State) {
+		d := detach(t, script)
+		st, err := d.State()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := d.Kill(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+		return d, st
+	}
+	d, st := running("sleep 0.2")
+	began := time.Now()
+	st.Await(context.Background(), long)
+	if end, err := d.State(); err != nil || !end.Ended || time.Since(began) > long/2 {
+		t.Errorf("its end: %+v, %v after %v", end, err, time.Since(began))
+	}
+	st.Await(context.Background(), long) // again
+	_, st = running("sleep 100")
+	st.Await(context.Background(), 50*time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	st.Await(ctx, long)
+	if !st.Alive() || time.Since(began) > long/2 {
+		t.Errorf("alive %v after %v", st.Alive(), time.Since(began))
+	}
+}
+
 func TestDetachedWhoseShimWasKilledIsNotTakenForGood(t *testing.T) {
 	d := detach(t, "sleep 100")
 	st, err := d.State()

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
@@ -118,6 +120,44 @@ func (st *State) Alive() bool {
 	}
 	start, err := StartTime(st.ShimPID)
 	return err == nil && start == st.ShimStart
+}
+
+// Await returns when the program has ended, when ctx has, or after a while.
+func (st *State) Await(ctx context.Context, most time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	if err := st.awaitExit(ctx); err != nil {
+		<-ctx.Done() // this kernel does not tell of it
+	}
+}
+
+// awaitExit waits for the shim by pidfd_open(2), also when it is nobody's child here.
+func (st *State) awaitExit(ctx context.Context) error {
+	fd, err := unix.PidfdOpen(st.ShimPID, unix.PIDFD_NONBLOCK)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	exit := os.NewFile(uintptr(fd), "pidfd")
+	defer exit.Close()
+	if !st.Alive() {
+		return nil // the number may be another process's by now
+	}
+	readable, err := exit.SyscallConn()
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = exit.SetReadDeadline(time.Unix(1, 0)) })()
+	err = readable.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+	})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
 }
 
 // Err is nil when the program ended well. A state that is gone says nothing.

@@ -34,6 +34,14 @@ type Server interface {
 	exclusive.Server
 }
 
+// Host is the host of the cluster, when files are copied from another one.
+type Host interface {
+	// Strays counts the programs of copies there, by the copies' working directories.
+	Strays(ctx context.Context) (map[string]int, error)
+	// End ends those of one copy.
+	End(ctx context.Context, workDir string) error
+}
+
 // Doctor examines one server.
 type Doctor struct {
 	Catalog      *catalog.Catalog
@@ -42,6 +50,7 @@ type Doctor struct {
 	CleanLocks   bool     // lock files that nobody needs are leftovers
 	Applications []string // names of the sessions that backups open
 	Server       Server   // nil when sessions cannot be examined
+	Host         Host     // nil when there is none, or it cannot be reached
 	// Running tells whether the workflow run of an owner still runs.
 	Running func(keeper.Owner) (bool, error)
 	// FinishDeletions finishes interrupted deletions, unless somebody deletes.
@@ -96,7 +105,7 @@ func (d *Doctor) Examine(ctx context.Context, now time.Time) ([]Finding, error) 
 		c.backups[b.ID] = b
 	}
 	var errs []error
-	for _, look := range []func(context.Context) error{c.processes, c.sessions, c.mode, c.records, c.deletions, c.directories, c.temporary, c.locks, c.abandoned} {
+	for _, look := range []func(context.Context) error{c.processes, c.farProcesses, c.sessions, c.mode, c.records, c.deletions, c.directories, c.temporary, c.locks, c.abandoned} {
 		errs = append(errs, look(ctx))
 	}
 	return c.findings, errors.Join(errs...)

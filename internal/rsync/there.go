@@ -128,12 +128,6 @@ func (t *there) release(ctx context.Context) error {
 	return err
 }
 
-// EndStrays ends what an earlier copy into workDir has left on the host of the
-// cluster. This host is the one that takes the backup.
-func EndStrays(ctx context.Context, there Host, thisHost, workDir string) error {
-	return there.Run(ctx, endMarked(markOf(thisHost, workDir)), io.Discard)
-}
-
 func (t *there) look(ctx context.Context, path string) (attributes, bool, error) {
 	dir, name := filepath.Split(path)
 	name = ssh.Quote("./" + name)
