@@ -59,9 +59,9 @@ func (a *app) receiveWAL(ctx context.Context, server string, o receiveOptions) e
 	case o.reset:
 		return a.resetReceiver(ctx, s, r)
 	case o.create:
-		return a.createSlot(ctx, s, o.ifNotExists)
+		return a.onSlot(ctx, s, slotWork{"Creating", "created", (*pg.Streaming).CreateSlot, fault.Conflict, o.ifNotExists, "already exists"})
 	case o.drop:
-		return a.dropSlot(ctx, s, o.ifExists)
+		return a.onSlot(ctx, s, slotWork{"Dropping", "dropped", (*pg.Streaming).DropSlot, fault.NotFound, o.ifExists, "does not exist"})
 	}
 	if err := r.Permit(); err != nil {
 		return err
@@ -202,29 +202,16 @@ func slotOf(s *config.Server) (string, error) {
 	return s.SlotName, nil
 }
 
-func (a *app) createSlot(ctx context.Context, s *config.Server, ifNotExists bool) error {
-	slot, err := slotOf(s)
-	if err != nil {
-		return err
-	}
-	c, err := streamingOf(ctx, s)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	a.say("Creating physical replication slot '%s' on server '%s'", slot, s.Name)
-	err = c.CreateSlot(ctx, slot)
-	if ifNotExists && fault.Is(err, fault.Conflict) {
-		a.say("Replication slot '%s' already exists", slot)
-		return nil
-	}
-	if err == nil {
-		a.say("Replication slot '%s' created", slot)
-	}
-	return err
+// slotWork is something that is done with the slot of a server.
+type slotWork struct {
+	doing, done string
+	do          func(*pg.Streaming, context.Context, string) error
+	fine        fault.Kind // an error that may be as good, if tolerant
+	tolerant    bool
+	already     string // what to say of it
 }
 
-func (a *app) dropSlot(ctx context.Context, s *config.Server, ifExists bool) error {
+func (a *app) onSlot(ctx context.Context, s *config.Server, w slotWork) error {
 	slot, err := slotOf(s)
 	if err != nil {
 		return err
@@ -234,14 +221,14 @@ func (a *app) dropSlot(ctx context.Context, s *config.Server, ifExists bool) err
 		return err
 	}
 	defer c.Close()
-	a.say("Dropping physical replication slot '%s' on server '%s'", slot, s.Name)
-	err = c.DropSlot(ctx, slot)
-	if ifExists && fault.Is(err, fault.NotFound) {
-		a.say("Replication slot '%s' does not exist", slot)
+	a.say("%s physical replication slot '%s' on server '%s'", w.doing, slot, s.Name)
+	err = w.do(c, ctx, slot)
+	if w.tolerant && fault.Is(err, w.fine) {
+		a.say("Replication slot '%s' %s", slot, w.already)
 		return nil
 	}
 	if err == nil {
-		a.say("Replication slot '%s' dropped", slot)
+		a.say("Replication slot '%s' %s", slot, w.done)
 	}
 	return err
 }

@@ -3,71 +3,18 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/killtest"
 )
-
-// The test binary is the program instead of testing when this is set: the step
-// of a write at which it kills itself, or 0.
-const victimStep = "HOLDFAST_TEST_VICTIM_STEP"
-
-func victim(step string) int {
-	left, _ := strconv.Atoi(step)
-	if left > 0 {
-		atomicfile.Hook = func(string, string) {
-			if left--; left == 0 {
-				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-				time.Sleep(time.Minute)
-			}
-		}
-	}
-	if _, err := os.Stdout.WriteString("go\n"); err != nil {
-		return 1
-	}
-	return run(context.Background(), os.Args[1:])
-}
-
-// killed runs a command that is killed at a step, or after a time. It reports
-// whether the command finished before.
-func killed(t *testing.T, step int, after time.Duration, args ...string) bool {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), victimStep+"="+strconv.Itoa(step))
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := out.Read(make([]byte, 3)); err != nil {
-		t.Fatal(err)
-	}
-	if after > 0 {
-		time.Sleep(after)
-		_ = cmd.Process.Kill()
-	}
-	err = cmd.Wait()
-	var exit *exec.ExitError
-	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() >= 0) {
-		t.Fatalf("%v failed by itself: %v", args, err)
-	}
-	return err == nil
-}
 
 // TestKilledChangeOfTheConfiguration: whenever a change is killed, the
 // configuration is the one before or the one after, the next change is made, and
@@ -114,7 +61,7 @@ func TestKilledChangeOfTheConfiguration(t *testing.T) {
 			steps := 0
 			for finished := false; !finished; steps++ {
 				s := begin()
-				finished = killed(t, steps+1, 0, append([]string{"-c", s.conf}, c.args...)...)
+				finished = killtest.Run(t, steps+1, 0, nil, append([]string{"-c", s.conf}, c.args...)...)
 				check(s, finished)
 			}
 			if c.name != "reset" && steps < 4 {
@@ -123,7 +70,7 @@ func TestKilledChangeOfTheConfiguration(t *testing.T) {
 			after := 2 * time.Millisecond
 			for finished := false; !finished; after += after / 2 {
 				s := begin()
-				finished = killed(t, 0, after, append([]string{"-c", s.conf}, c.args...)...)
+				finished = killtest.Run(t, 0, after, nil, append([]string{"-c", s.conf}, c.args...)...)
 				check(s, finished)
 			}
 		})

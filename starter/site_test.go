@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/backuplabel"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/killtest"
 	"github.com/holdfast-pg/holdfast/internal/pg"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 	"github.com/holdfast-pg/holdfast/internal/stacktest"
@@ -35,8 +36,9 @@ var program struct {
 }
 
 func TestMain(m *testing.M) {
-	if step := os.Getenv(victimStep); step != "" {
-		os.Exit(victim(step))
+	if killtest.Victim() {
+		killtest.Begun()
+		os.Exit(run(context.Background(), os.Args[1:]))
 	}
 	code := stacktest.Main(m)
 	if program.path != "" {

@@ -2,28 +2,21 @@ package disposal_test
 
 import (
 	"context"
-	"errors"
 	"os"
-	"os/exec"
-	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/killtest"
 )
 
-// The test binary deletes a chain instead of testing when these are set: where,
-// and at which step of a write it kills itself.
-const (
-	victimDir  = "HOLDFAST_TEST_VICTIM_DIR"
-	victimStep = "HOLDFAST_TEST_VICTIM_STEP"
-)
+// The test binary deletes a chain instead of testing when it is a victim; this
+// says where.
+const victimDir = "HOLDFAST_TEST_VICTIM_DIR"
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(victimDir); dir != "" {
-		os.Exit(victim(dir, os.Getenv(victimStep)))
+	if killtest.Victim() {
+		os.Exit(victim(os.Getenv(victimDir)))
 	}
 	os.Exit(m.Run())
 }
@@ -34,22 +27,10 @@ type noTest struct{ testing.TB }
 func (noTest) Helper()        {}
 func (noTest) Fatal(a ...any) { panic(a) }
 
-func victim(dir, step string) int {
+func victim(dir string) int {
 	b := open(noTest{}, dir)
-	left, _ := strconv.Atoi(step)
-	if left > 0 {
-		atomicfile.Hook = func(string, string) {
-			if left--; left == 0 {
-				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-				time.Sleep(time.Minute)
-			}
-		}
-	}
-	if _, err := os.Stdout.WriteString("go\n"); err != nil {
-		return 1
-	}
-	_, err := b.Delete(context.Background(), []backup.ID{day(2)}, nil, now)
-	if err != nil {
+	killtest.Begun()
+	if _, err := b.Delete(context.Background(), []backup.ID{day(2)}, nil, now); err != nil {
 		return 1
 	}
 	return 0
@@ -74,34 +55,10 @@ func chain(t *testing.T) (*bench, string) {
 	return b, dir
 }
 
-// run lets a victim delete, and kills it after a while unless that is 0. It
-// reports whether the victim finished.
-func run(t *testing.T, dir, step string, after time.Duration) bool {
+// run lets a victim delete, and reports whether it finished.
+func run(t *testing.T, dir string, step int, after time.Duration) bool {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), victimDir+"="+dir, victimStep+"="+step)
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := out.Read(make([]byte, 3)); err != nil {
-		t.Fatal(err)
-	}
-	if after > 0 {
-		time.Sleep(after)
-		_ = cmd.Process.Kill()
-	}
-	err = cmd.Wait()
-	var exit *exec.ExitError
-	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() >= 0) {
-		t.Fatalf("the victim failed by itself: %v", err)
-	}
-	return err == nil
+	return killtest.Run(t, step, after, []string{victimDir + "=" + dir})
 }
 
 // afterKill looks at what a kill has left, and lets it be finished.
@@ -130,7 +87,7 @@ func TestKilledDeletion(t *testing.T) {
 		t.Parallel()
 		for step := 1; ; step++ {
 			b, dir := chain(t)
-			finished := run(t, dir, strconv.Itoa(step), 0)
+			finished := run(t, dir, step, 0)
 			afterKill(t, b)
 			if t.Failed() {
 				t.Fatalf("killed at step %d", step)
@@ -147,7 +104,7 @@ func TestKilledDeletion(t *testing.T) {
 		t.Parallel()
 		for after := 200 * time.Microsecond; ; after += after / 2 {
 			b, dir := chain(t)
-			finished := run(t, dir, "", after)
+			finished := run(t, dir, 0, after)
 			afterKill(t, b)
 			if t.Failed() {
 				t.Fatalf("killed after %s", after)
