@@ -105,12 +105,15 @@ func (c *baseBackup) run(ctx context.Context) (Copied, error) {
 func (c *baseBackup) describe(ctx context.Context, info *backupinfo.Info, copied *Copied) error {
 	data := c.cat.DataDir(c.ref.ID)
 	keys := gpg.Of(c.settings)
-	var sealed *seal
-	if keys.Encrypt() {
+	// An earlier run may have encrypted what is no longer to be.
+	sealed, err := readSeal(c.cat.WorkDir(c.ref.ID))
+	if err != nil {
+		return err
+	}
+	if keys.Encrypts() {
 		e := &encrypter{keys: keys, fence: c.fence, data: data, workDir: c.cat.WorkDir(c.ref.ID), progress: func(n int64) { c.encrypted.Add(n) }}
 		c.encrypting.Store(true)
 		defer c.encrypting.Store(false)
-		var err error
 		if sealed, err = e.run(ctx, info); err != nil {
 			return err
 		}

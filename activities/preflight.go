@@ -215,7 +215,7 @@ func checkBaseBackup(ctx context.Context, s *config.Server, f postgres.Facts) er
 	if err := refuseOptions(s, s.CompressionProblems(tool, server)); err != nil {
 		return err
 	}
-	if keys := gpg.Of(s); keys.Encrypt() {
+	if keys := gpg.Of(s); keys.Encrypts() {
 		return keys.Try(ctx)
 	}
 	return nil

@@ -164,7 +164,7 @@ func lookAtReceiver(ctx context.Context, s *config.Server, state string, f *chec
 // lookForTools finds out whether this host has the program that the method needs.
 func lookForTools(ctx context.Context, s *config.Server) check.Local {
 	var l check.Local
-	if keys := gpg.Of(s); keys.Encrypt() {
+	if keys := gpg.Of(s); keys.Encrypts() {
 		l.Encrypts, l.EncryptErr = true, keys.Try(ctx)
 	}
 	switch s.BackupMethod {

@@ -13,10 +13,44 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
+	"github.com/holdfast-pg/holdfast/internal/sshtest"
 	"github.com/holdfast-pg/holdfast/internal/stacktest"
 )
 
 func TestMain(m *testing.M) { os.Exit(stacktest.Main(m)) }
+
+// kind is a kind of backup that is killed.
+type kind struct {
+	name     string
+	method   string
+	versions []string
+	daily    bool // CI kills it, too
+	bed      func(t *testing.T, version string) *bed
+	after    func(b *bed, t *testing.T) // what else must be so afterwards; may be nil
+}
+
+var killKinds = []kind{
+	{name: "postgres", method: config.MethodPostgres, versions: pgtest.Versions(), daily: true, bed: func(t *testing.T, version string) *bed { return newBed(t, config.MethodPostgres, version) }},
+	{name: "local-rsync", method: config.MethodLocalRsync, versions: pgtest.Versions(), daily: true, bed: func(t *testing.T, version string) *bed { return newBed(t, config.MethodLocalRsync, version) }},
+	{name: "postgres, tar zstd", method: config.MethodPostgres, versions: pgtest.Versions()[1:], bed: func(t *testing.T, version string) *bed {
+		b := newBed(t, config.MethodPostgres, version)
+		b.Configure(t, config.MethodPostgres, "backup_compression = zstd")
+		return b
+	}},
+	{name: "rsync over ssh", method: config.MethodRsync, versions: pgtest.Versions()[:1], after: (*bed).checkHost, bed: func(t *testing.T, version string) *bed {
+		b, _ := newBedOver(t, version, sshtest.Options{}, "parallel_jobs = 2")
+		return b
+	}},
+	{name: "rsync over ssh, exclusive", method: config.MethodRsync, versions: pgtest.AllVersions()[:1], after: (*bed).leftBackupMode, bed: func(t *testing.T, version string) *bed {
+		b, _ := newBedOver(t, version, sshtest.Options{}, "backup_options = exclusive_backup")
+		return b
+	}},
+	{name: "postgres, of a standby", method: config.MethodPostgres, versions: pgtest.Versions()[1:], bed: func(t *testing.T, version string) *bed {
+		b := newBed(t, config.MethodPostgres, version)
+		b.follow(t, config.MethodPostgres, "always", "primary_conninfo = "+b.Cluster.DSN())
+		return b
+	}},
+}
 
 // scenario is one kill: a victim at a step's boundary.
 type scenario struct {
@@ -43,10 +77,10 @@ func steps(method string) []string {
 }
 
 // scenarios are all kills that can hit something.
-func scenarios(method, version string) []scenario {
+func (k kind) scenarios(version string) []scenario {
 	var out []scenario
-	add := func(victim, point string) { out = append(out, scenario{method, version, victim, point}) }
-	for i, step := range steps(method) {
+	add := func(victim, point string) { out = append(out, scenario{k.name, version, victim, point}) }
+	for i, step := range steps(k.method) {
 		for _, when := range []string{"before:", "after:"} {
 			if step == "HoldSession" && when == "after:" {
 				continue // its end is that of StopBackup
@@ -130,30 +164,38 @@ func TestKill(t *testing.T) {
 	t.Parallel()
 	results := openResults(t, "HOLDFAST_KILL")
 	t.Cleanup(func() { results.write(t, "durability.md", killPage) })
-	for i, method := range []string{config.MethodPostgres, config.MethodLocalRsync} {
-		versions := []string{pgtest.Versions()[i]}
-		storms := 1
-		if results.all {
-			versions, storms = pgtest.Versions(), 10
+	for i, k := range killKinds {
+		versions, storms := k.versions, 10
+		if !results.all {
+			if !k.daily {
+				continue
+			}
+			versions, storms = []string{pgtest.Versions()[i]}, 1
 		}
 		for _, version := range versions {
-			list := scenarios(method, version)
+			list := k.scenarios(version)
 			if !results.all {
 				list = subset(list, i)
 			}
 			for n := range storms {
-				list = append(list, scenario{method, version, "storm", fmt.Sprint(n)})
+				list = append(list, scenario{k.name, version, "storm", fmt.Sprint(n)})
 			}
 			results.planned += len(list)
 			for shard := range shards {
-				t.Run(fmt.Sprintf("%s/%s/%d", method, version, shard), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/%s/%d", k.name, version, shard), func(t *testing.T) {
 					t.Parallel()
-					b := newBed(t, method, version)
+					if results.allPassed(list) {
+						return
+					}
+					b := k.bed(t, version)
 					for n, s := range list {
 						if n%shards == shard && !results.passed(s.String()) && !results.sittingIsOver() {
 							t.Run(s.Victim+"/"+s.Point, func(t *testing.T) {
 								began := time.Now()
 								got := b.try(t, s)
+								if k.after != nil {
+									k.after(b, t)
+								}
 								results.add(t, result{Name: s.String(), Passed: !t.Failed(), Attempts: got.Attempts, Seconds: time.Since(began).Seconds()})
 							})
 						}

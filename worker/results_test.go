@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -72,6 +73,11 @@ func (r *results) passed(name string) bool {
 	defer r.mu.Unlock()
 	_, ok := r.done[name]
 	return ok
+}
+
+// allPassed reports whether nothing of a list is left to do.
+func (r *results) allPassed(list []scenario) bool {
+	return !slices.ContainsFunc(list, func(s scenario) bool { return !r.passed(s.String()) })
 }
 
 func (r *results) add(t *testing.T, one result) {

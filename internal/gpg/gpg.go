@@ -74,8 +74,8 @@ func Of(s *config.Server) *Keys {
 // nobodys are the keys of who has configured none.
 var nobodys = Of(&config.Server{})
 
-// Encrypt reports whether what is written is to be encrypted.
-func (k *Keys) Encrypt() bool { return k != nil && k.recipient != "" }
+// Encrypts reports whether what is written is to be encrypted.
+func (k *Keys) Encrypts() bool { return k != nil && k.recipient != "" }
 
 // ask runs the command that prints the passphrase; without one there is none.
 func ask(script string) (string, error) {

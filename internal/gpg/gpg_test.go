@@ -28,7 +28,7 @@ func TestDetect(t *testing.T) {
 
 func TestNobodysKeys(t *testing.T) {
 	var none *Keys
-	if none.Encrypt() || nobodys.Encrypt() {
+	if none.Encrypts() || nobodys.Encrypts() {
 		t.Error("they encrypt")
 	}
 }

@@ -225,7 +225,7 @@ func (a *Archive) fill(ctx context.Context, out *atomicfile.File, in *os.File, e
 // toEncrypt leaves out histories, which hold no data: what can be restored, and
 // what must be kept, is to be known without the secret key.
 func (a *Archive) toEncrypt(name string) bool {
-	return a.opt.Keys.Encrypt() && wal.Classify(name) != wal.HistoryFile
+	return a.opt.Keys.Encrypts() && wal.Classify(name) != wal.HistoryFile
 }
 
 // compress writes in as the archive keeps it, and says which compression it has.
