@@ -79,7 +79,9 @@ exec %[3]s --homedir '%[4]s' "$@"
 		}
 	}
 	as(filepath.Join(k.bin, "gpg"), "--batch", "--pinentry-mode", "loopback", "--passphrase", passphrase, "--quick-generate-key", recipient, "future-default", "default", "never")
-	t.Cleanup(func() { as("gpgconf", "--homedir", home, "--kill", "all") })
+	endAgent := func() { as("gpgconf", "--homedir", home, "--kill", "all") }
+	endAgent() // it knows the passphrase
+	t.Cleanup(endAgent)
 	return k
 }
 

@@ -23,21 +23,25 @@ func keys(t *testing.T, script string) *Keys {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	endAgent := func() {
 		if out, err := exec.Command("gpgconf", "--homedir", home, "--kill", "all").CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
+	}
+	t.Cleanup(func() {
+		endAgent()
 		if err := os.RemoveAll(home); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := os.WriteFile(filepath.Join(home, "gpg-agent.conf"), []byte("max-cache-ttl 0\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(home, "gpg-agent.conf"), []byte("default-cache-ttl 0\nmax-cache-ttl 0\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("GNUPGHOME", home)
 	if out, err := exec.Command("gpg", "--batch", "--pinentry-mode", "loopback", "--passphrase", "geheim", "--quick-generate-key", "a key <one@example.org>", "future-default").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	endAgent() // it knows the passphrase
 	return of(t, "one@example.org", script)
 }
 
