@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -94,13 +95,14 @@ func (k keyring) lines(b *bed, ask string) []string {
 // TestEncryption: Barman and we restore what gpg encrypted, whoever took it.
 func TestEncryption(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, config.MethodPostgres, barmantest.PostgreSQL)
+	b := newBedAt(t, smallDisk(t), config.MethodPostgres, barmantest.PostgreSQL)
 	k := newKeyring(t, b)
 	t.Run("a key that is not there", func(t *testing.T) { noSuchKey(t, b, k) })
 	b.Configure(t, config.MethodPostgres, k.lines(b, "echo '"+passphrase+"'")...)
 	t.Run("taken and restored", func(t *testing.T) { encrypted(t, b) })
 	t.Run("damaged before the proof", func(t *testing.T) { damagedBeforeProof(t, b) })
 	t.Run("killed", func(t *testing.T) { killedWhileItEncrypts(t, b, k) })
+	t.Run("a full disk", func(t *testing.T) { fullWhileItEncrypts(t, b, k) })
 	t.Run("without the secret key", func(t *testing.T) { locked(t, b, k) })
 	if strings.Contains(b.Log(t), passphrase) {
 		t.Error("the log has the passphrase")
@@ -173,16 +175,15 @@ func (b *bed) onlyEncrypted(t *testing.T, id backup.ID) {
 	}
 }
 
-// killedWhileItEncrypts: the copy that is complete is not made again.
-func killedWhileItEncrypts(t *testing.T, b *bed, k keyring) {
-	before := b.count(t)
-	kept := func() bool {
+// whileItEncrypts takes a backup, and does something while its complete copy is
+// being encrypted.
+func (b *bed) whileItEncrypts(t *testing.T, k keyring, do func()) stacktest.Result {
+	copied := func() bool {
 		id, ok := b.newest()
 		if !ok {
 			return false
 		}
-		_, err := os.Stat(filepath.Join(b.cat.DataDir(id), "backup_manifest"))
-		if err == nil {
+		if _, err := os.Stat(filepath.Join(b.cat.DataDir(id), "backup_manifest")); err == nil {
 			return true
 		}
 		if _, err := os.Stat(b.cat.DataDir(id)); err == nil {
@@ -192,7 +193,7 @@ func killedWhileItEncrypts(t *testing.T, b *bed, k keyring) {
 		}
 		return false
 	}
-	r := b.duringWhen(t, kept, func() {
+	return b.duringWhen(t, copied, func() {
 		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 			if _, err := os.Stat(k.held); err == nil {
 				break
@@ -206,19 +207,47 @@ func killedWhileItEncrypts(t *testing.T, b *bed, k keyring) {
 		if _, err := os.Stat(filepath.Join(b.cat.DataDir(id), "base.tar.zst")); err != nil {
 			t.Error(err)
 		}
-		if n := b.Kill(t, "copy"); n != 1 {
-			t.Errorf("%d workers were killed", n)
-		}
-		if err := os.Remove(k.hold); err != nil {
+		do()
+		if err := errors.Join(os.Remove(k.hold), os.Remove(k.held)); err != nil {
 			t.Error(err)
 		}
 	})
-	got := took(t, r)
+}
+
+// killedWhileItEncrypts: the copy that is complete is not made again.
+func killedWhileItEncrypts(t *testing.T, b *bed, k keyring) {
+	before := b.count(t)
+	got := took(t, b.whileItEncrypts(t, k, func() {
+		if n := b.Kill(t, "copy"); n != 1 {
+			t.Errorf("%d workers were killed", n)
+		}
+	}))
 	if got.Attempts != 1 {
 		t.Errorf("%d attempts", got.Attempts)
 	}
 	b.onlyEncrypted(t, got.ID)
 	b.verify(t, got, before)
+}
+
+// fullWhileItEncrypts: encrypted and clear archives are more than there is room
+// for. Nothing is left in the way.
+func fullWhileItEncrypts(t *testing.T, b *bed, k keyring) {
+	before := b.count(t)
+	filler := ""
+	r := b.whileItEncrypts(t, k, func() { filler = fillUp(t, b.Home) })
+	id, _ := b.newest()
+	info, err := b.cat.Get(id)
+	if err != nil || r.Code != 1 || info.Status != backup.Failed || info.Error == nil || !strings.Contains(*info.Error, "no space is left") {
+		t.Errorf("exit code %d, %+v, %v: %s%s", r.Code, info, err, r.Stdout, r.Stderr)
+	}
+	b.CheckNothingIsLeft(t)
+	if left, err := os.ReadDir(b.cat.DataDir(id)); err == nil && len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := errors.Join(b.cat.Remove(id), os.Remove(filler)); err != nil {
+		t.Error(err)
+	}
+	b.verify(t, b.backup(t), before)
 }
 
 // locked: a host without the passphrase takes and proves backups, but restores none.

@@ -231,5 +231,10 @@ func (b *bed) barmanMay(t *testing.T, dest string, args ...string) barmantest.Re
 	if cred == nil {
 		t.Fatal("Barman's tree needs root: run this test as root")
 	}
-	return barmantest.RunAs(t, []string{b.Dir, filepath.Dir(dest)}, int(cred.Uid), int(cred.Gid), append([]string{"barman", "-c", b.Config}, args...)...)
+	return barmantest.RunAs(t, b.visible(filepath.Dir(dest)), int(cred.Uid), int(cred.Gid), append([]string{"barman", "-c", b.Config}, args...)...)
+}
+
+// visible are the directories of the bed that Barman is to see, and others.
+func (b *bed) visible(others ...string) []string {
+	return append([]string{b.Dir, b.Home}, others...)
 }

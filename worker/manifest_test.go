@@ -110,7 +110,7 @@ func (b *bed) damaged(t *testing.T, id backup.ID, name string) {
 	}
 	r := b.Holdfast(t, "verify-backup", stacktest.Server, string(id))
 	cred := pgtest.Credential(t)
-	theirs := barmantest.RunAs(t, []string{b.Dir}, int(cred.Uid), int(cred.Gid), "barman", "-c", b.Config, "verify-backup", stacktest.Server, string(id))
+	theirs := barmantest.RunAs(t, b.visible(), int(cred.Uid), int(cred.Gid), "barman", "-c", b.Config, "verify-backup", stacktest.Server, string(id))
 	if r.Code != 1 || theirs.Exit != 1 || !strings.Contains(r.Stderr, name) {
 		t.Errorf("we end with %d, Barman with %d: %s", r.Code, theirs.Exit, r.Stderr)
 	}

@@ -64,23 +64,9 @@ func TestAFullDisk(t *testing.T) {
 	for i, method := range []string{config.MethodPostgres, config.MethodLocalRsync} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
-			home := filepath.Join(pgtest.Dir(t), "small")
-			if err := os.Mkdir(home, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := unix.Mount("tmpfs", home, "tmpfs", 0, "size=400m,mode=0777"); err != nil {
-				t.Fatalf("a small file system cannot be mounted (the tests run as root): %v", err)
-			}
-			t.Cleanup(func() { _ = unix.Unmount(home, unix.MNT_DETACH) })
+			home := smallDisk(t)
 			b := newBedAt(t, home, method, pgtest.Versions()[1-i])
-			filler := filepath.Join(home, "filler")
-			var fs unix.Statfs_t
-			if err := unix.Statfs(home, &fs); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filler, make([]byte, int64(fs.Bavail)*fs.Bsize-20<<20), 0o644); err != nil {
-				t.Fatal(err)
-			}
+			filler := fillUp(t, home)
 			r := b.Holdfast(t, "backup", stacktest.Server)
 			if r.Code != 1 || !strings.Contains(r.Stderr, home) || !strings.Contains(r.Stderr, "ytes") || !strings.Contains(r.Stderr, "space") {
 				t.Errorf("exit code %d: %s", r.Code, r.Stderr)
@@ -103,4 +89,32 @@ func TestAFullDisk(t *testing.T) {
 			b.verify(t, b.backup(t), 0)
 		})
 	}
+}
+
+// smallDisk is a file system that can be filled.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	home := filepath.Join(pgtest.Dir(t), "small")
+	if err := os.Mkdir(home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", home, "tmpfs", 0, "size=400m,mode=0777"); err != nil {
+		t.Fatalf("a small file system cannot be mounted (the tests run as root): %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(home, unix.MNT_DETACH) })
+	return home
+}
+
+// fillUp leaves less space than a backup does, and returns what is in the way.
+func fillUp(t testing.TB, home string) string {
+	t.Helper()
+	filler := filepath.Join(home, "filler")
+	var fs unix.Statfs_t
+	if err := unix.Statfs(home, &fs); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filler, make([]byte, int64(fs.Bavail)*fs.Bsize-20<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return filler
 }

@@ -26,7 +26,7 @@ func (b *bed) recordsAsBarman(t *testing.T, ours backup.ID, args ...string) back
 	t.Helper()
 	cred := pgtest.Credential(t)
 	// rsync reads the cluster where it lies, and its tablespaces beside it.
-	r := barmantest.RunAs(t, []string{b.Dir, filepath.Dir(b.Cluster.DataDir)}, int(cred.Uid), int(cred.Gid),
+	r := barmantest.RunAs(t, b.visible(filepath.Dir(b.Cluster.DataDir)), int(cred.Uid), int(cred.Gid),
 		append([]string{"barman", "-c", b.Config, "backup", stacktest.Server}, args...)...)
 	if r.Exit != 0 {
 		t.Fatalf("barman backup: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
