@@ -31,6 +31,9 @@ func writeManifest(cat *catalog.Catalog, info *backupinfo.Info, label string, f 
 	path := filepath.Join(cat.DataDir(info.ID), manifest.Name)
 	var out *atomicfile.File
 	if err := f.Do(func() (err error) {
+		if err := atomicfile.SweepFile(path); err != nil {
+			return err
+		}
 		out, err = atomicfile.Create(path, 0o600)
 		return err
 	}); err != nil {

@@ -156,6 +156,10 @@ func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 func storeLabel(cat *catalog.Catalog, id backup.ID, plan Plan, stopped StoppedSession) error {
 	path := filepath.Join(cat.DataDir(id), "backup_label")
 	if plan.Bracket == Concurrent {
+		// What a killed write left would be a file that no manifest knows.
+		if err := atomicfile.SweepFile(path); err != nil {
+			return err
+		}
 		if err := atomicfile.Write(path, []byte(stopped.Label), 0o600); err != nil {
 			return err
 		}

@@ -8,10 +8,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/barmantest"
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 	"github.com/holdfast-pg/holdfast/internal/stacktest"
@@ -135,5 +138,31 @@ func unlink(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWritesIntoACopy: what a killed write has left beside the copied files is not
+// taken for damage.
+func TestWritesIntoACopy(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, config.MethodLocalRsync, pgtest.Versions()[1])
+	b.Configure(t, config.MethodLocalRsync, "autogenerate_manifest = true")
+	for _, name := range []string{"backup_label", manifest.Name} {
+		t.Run(name, func(t *testing.T) {
+			before := b.count(t)
+			var recording atomic.Bool
+			var once sync.Once
+			b.on(t, func(t testing.TB, _ int, point string) {
+				if point == "before:RecordCopied" {
+					recording.Store(true)
+				}
+				if recording.Load() && point == "file:rename:"+name {
+					once.Do(func() { b.Kill(t, "copy") })
+				}
+			})
+			got := b.backup(t)
+			once.Do(func() { t.Error("nothing was killed") })
+			b.verify(t, got, before)
+		})
 	}
 }
