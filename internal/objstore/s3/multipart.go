@@ -1,0 +1,215 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"iter"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+)
+
+// Begin implements objstore.Multipart. After a lost answer an upload may be left
+// that nobody uses; Uploads lists it.
+func (s *Store) Begin(ctx context.Context, key string) (objstore.Upload, error) {
+	if err := objstore.CheckKey(key); err != nil {
+		return objstore.Upload{}, err
+	}
+	in := &s3.CreateMultipartUploadInput{Bucket: s.bucket(), Key: s.key(key),
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumType: types.ChecksumTypeFullObject}
+	in.ServerSideEncryption, in.SSEKMSKeyId = s.encryption()
+	u := objstore.Upload{Key: key}
+	err := s.do(ctx, "put", key, func(ctx context.Context, _ bool) error {
+		out, err := s.client.CreateMultipartUpload(ctx, in)
+		if err == nil {
+			u.ID = aws.ToString(out.UploadId)
+		}
+		return err
+	})
+	return u, err
+}
+
+// PutPart implements objstore.Multipart.
+func (s *Store) PutPart(ctx context.Context, u objstore.Upload, number int, data []byte) (objstore.Part, error) {
+	p := objstore.Part{Number: number, Size: int64(len(data)), CRC32C: aws.Uint32(crc32.Checksum(data, objstore.Castagnoli))}
+	err := s.do(ctx, "put", u.Key, func(ctx context.Context, _ bool) error {
+		out, err := s.client.UploadPart(ctx, &s3.UploadPartInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
+			PartNumber: aws.Int32(int32(number)), ContentLength: aws.Int64(p.Size), ChecksumCRC32C: encode(p.CRC32C), Body: bytes.NewReader(data)}, s.unsigned...)
+		if err == nil {
+			p.ETag = aws.ToString(out.ETag)
+		}
+		return err
+	})
+	return p, err
+}
+
+// CopyPart implements objstore.RangeCopier.
+func (s *Store) CopyPart(ctx context.Context, u objstore.Upload, number int, from string, r objstore.Range) (objstore.Part, error) {
+	p := objstore.Part{Number: number, Size: r.Length}
+	if r.Length <= 0 || r.Offset < 0 {
+		return p, fault.New(fault.Usage, "copy", from, "a range of %d bytes at %d cannot be copied", r.Length, r.Offset)
+	}
+	err := s.do(ctx, "copy", from, func(ctx context.Context, _ bool) error {
+		out, err := s.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
+			PartNumber: aws.Int32(int32(number)), CopySource: s.source(from), CopySourceRange: aws.String(byteRange(r.Offset, r.Offset+r.Length))})
+		if err == nil && out.CopyPartResult != nil {
+			p.ETag, p.CRC32C = aws.ToString(out.CopyPartResult.ETag), decode(out.CopyPartResult.ChecksumCRC32C)
+		}
+		return err
+	})
+	return p, err
+}
+
+// source names an object for a copy.
+func (s *Store) source(key string) *string {
+	name := s.at.Bucket + "/"
+	if strings.HasPrefix(s.at.Bucket, "arn:") {
+		name += "object/"
+	}
+	parts := strings.Split(s.at.Key(key), "/")
+	for i := range parts {
+		parts[i] = url.PathEscape(parts[i])
+	}
+	return aws.String(strings.ReplaceAll(name+strings.Join(parts, "/"), "+", "%2B"))
+}
+
+// Complete implements objstore.Multipart.
+func (s *Store) Complete(ctx context.Context, u objstore.Upload, parts []objstore.Part, o objstore.PutOptions) (objstore.Object, error) {
+	parts = slices.SortedFunc(slices.Values(parts), func(a, b objstore.Part) int { return a.Number - b.Number })
+	in := &s3.CompleteMultipartUploadInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
+		IfNoneMatch: ifAbsent(o), MultipartUpload: &types.CompletedMultipartUpload{}, ChecksumCRC32C: encode(o.CRC32C)}
+	if o.CRC32C != nil {
+		in.ChecksumType = types.ChecksumTypeFullObject
+	}
+	for _, p := range parts {
+		in.MultipartUpload.Parts = append(in.MultipartUpload.Parts, types.CompletedPart{PartNumber: aws.Int32(int32(p.Number)),
+			ETag: aws.String(p.ETag), ChecksumCRC32C: encode(p.CRC32C)})
+	}
+	object := objstore.Object{Key: u.Key, Size: objstore.Size(parts), CRC32C: o.CRC32C}
+	err := s.do(ctx, "put", u.Key, func(ctx context.Context, again bool) error {
+		out, err := s.client.CompleteMultipartUpload(ctx, in)
+		if err != nil {
+			return s.ownAfterAll(ctx, &object, again, s.explain("put", u.Key, err))
+		}
+		object.ETag, object.CRC32C = aws.ToString(out.ETag), whole(out.ChecksumCRC32C, out.ChecksumType)
+		return nil
+	})
+	return object, err
+}
+
+// Abort implements objstore.Multipart.
+func (s *Store) Abort(ctx context.Context, u objstore.Upload) error {
+	err := s.do(ctx, "abort", u.Key, func(ctx context.Context, _ bool) error {
+		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID)})
+		return err
+	})
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// Uploads implements objstore.Multipart.
+func (s *Store) Uploads(ctx context.Context, prefix string) iter.Seq2[objstore.Upload, error] {
+	return func(yield func(objstore.Upload, error) bool) {
+		in := &s3.ListMultipartUploadsInput{Bucket: s.bucket(), Prefix: s.prefix(prefix)}
+		for {
+			var out *s3.ListMultipartUploadsOutput
+			err := s.do(ctx, "list uploads of", s.at.String(), func(ctx context.Context, _ bool) (err error) {
+				out, err = s.client.ListMultipartUploads(ctx, in)
+				return err
+			})
+			if err != nil {
+				yield(objstore.Upload{}, err)
+				return
+			}
+			for _, u := range out.Uploads {
+				if !yield(objstore.Upload{Key: s.ours(u.Key), ID: aws.ToString(u.UploadId), Begun: aws.ToTime(u.Initiated)}, nil) {
+					return
+				}
+			}
+			if !aws.ToBool(out.IsTruncated) {
+				return
+			}
+			in.KeyMarker, in.UploadIdMarker = out.NextKeyMarker, out.NextUploadIdMarker
+		}
+	}
+}
+
+// copyAtOnce is what S3 copies in one request, copyPiece what longer objects are cut into.
+const (
+	copyAtOnce = 5 << 30
+	copyPiece  = 1 << 30
+)
+
+// Copy implements objstore.Copier.
+func (s *Store) Copy(ctx context.Context, from, to string) (objstore.Object, error) {
+	if err := objstore.CheckKey(to); err != nil {
+		return objstore.Object{}, err
+	}
+	o, err := s.Stat(ctx, from)
+	if err != nil {
+		return objstore.Object{}, err
+	}
+	if o.Size > copyAtOnce {
+		return objstore.CopyParts(ctx, s, o, to, copyPiece)
+	}
+	in := &s3.CopyObjectInput{Bucket: s.bucket(), Key: s.key(to), CopySource: s.source(from), CopySourceIfMatch: aws.String(o.ETag)}
+	in.ServerSideEncryption, in.SSEKMSKeyId = s.encryption()
+	err = s.do(ctx, "copy", from, func(ctx context.Context, _ bool) error {
+		_, err := s.client.CopyObject(ctx, in)
+		return err
+	})
+	if fault.Is(err, fault.Conflict) {
+		err = fault.New(fault.Conflict, "copy", from, "it was replaced while it was copied").WithHint("copy it again")
+	}
+	if err != nil {
+		return objstore.Object{}, err
+	}
+	return s.Stat(ctx, to)
+}
+
+// LockOf implements objstore.Locker.
+func (s *Store) LockOf(ctx context.Context, key string) (l objstore.Lock, err error) {
+	err = s.policy.Do(ctx, func(ctx context.Context, _ bool) error {
+		out, err := s.head(ctx, "read the lock of", key)
+		if err == nil {
+			l = objstore.Lock{Mode: string(out.ObjectLockMode), Until: aws.ToTime(out.ObjectLockRetainUntilDate), Hold: out.ObjectLockLegalHoldStatus == types.ObjectLockLegalHoldStatusOn}
+		}
+		return err
+	})
+	return l, err
+}
+
+// NewLocks implements objstore.Locker.
+func (s *Store) NewLocks(ctx context.Context) (what string, err error) {
+	err = s.do(ctx, "read the locks of", s.at.Bucket, func(ctx context.Context, _ bool) error {
+		out, err := s.client.GetObjectLockConfiguration(ctx, &s3.GetObjectLockConfigurationInput{Bucket: s.bucket()})
+		var api smithy.APIError
+		if errors.As(err, &api) && slices.Contains([]string{"ObjectLockConfigurationNotFoundError", "NotImplemented", "MethodNotAllowed"}, api.ErrorCode()) {
+			return nil
+		}
+		if err != nil || out.ObjectLockConfiguration == nil || out.ObjectLockConfiguration.Rule == nil || out.ObjectLockConfiguration.Rule.DefaultRetention == nil {
+			return err
+		}
+		d := out.ObjectLockConfiguration.Rule.DefaultRetention
+		n, unit := aws.ToInt32(d.Days), "days"
+		if n == 0 {
+			n, unit = aws.ToInt32(d.Years), "years"
+		}
+		what = fmt.Sprintf("%s for %d %s", d.Mode, n, unit)
+		return nil
+	})
+	return what, err
+}

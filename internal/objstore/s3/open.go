@@ -1,0 +1,137 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/logging"
+	"github.com/aws/smithy-go/middleware"
+
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+)
+
+// Store is a prefix of a bucket.
+type Store struct {
+	client   *s3.Client
+	at       objstore.Location
+	policy   *objstore.Policy
+	options  config.CloudOptions
+	endpoint string // for messages; "" is Amazon's
+	region   string
+	unsigned []func(*s3.Options) // for bodies: TLS and the checksum protect them
+}
+
+var (
+	_ objstore.Store       = (*Store)(nil)
+	_ objstore.Parts       = (*Store)(nil)
+	_ objstore.Copier      = (*Store)(nil)
+	_ objstore.RangeCopier = (*Store)(nil)
+	_ objstore.Locker      = (*Store)(nil)
+)
+
+// fallbackRegion is Amazon's own default, and means nothing to other servers.
+const fallbackRegion = "us-east-1"
+
+// Open prepares a store; it asks it for nothing. Credentials come from the
+// library's default chain, and are fetched anew when they expire.
+func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *objstore.Policy) (*Store, error) {
+	if o.AWSSSECustomerKey.Reveal() != "" {
+		return nil, fault.New(fault.Config, "open", at.String(), "keys of your own (aws_sse_customer_key) are not implemented").
+			WithHint("use aws_encryption, or remove the option")
+	}
+	load := []func(*awsconfig.LoadOptions) error{
+		awsconfig.WithHTTPClient(p.Client(o.AWSReadTimeout)),
+		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
+		awsconfig.WithLogger(logging.Nop{}),
+	}
+	if o.AWSProfile != "" {
+		load = append(load, awsconfig.WithSharedConfigProfile(o.AWSProfile))
+	}
+	if o.AWSRegion != "" {
+		load = append(load, awsconfig.WithRegion(o.AWSRegion))
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		return nil, fault.New(fault.Config, "read", "the AWS configuration", "%w", err).
+			WithHint("correct aws_profile, or the files ~/.aws/config and ~/.aws/credentials of the user that runs holdfast")
+	}
+	if cfg.Region == "" {
+		cfg.Region = fallbackRegion
+	}
+	if cfg.Credentials != nil {
+		cfg.Credentials = aws.NewCredentialsCache(named{cfg.Credentials})
+	}
+	s := &Store{at: at, policy: p, options: o, region: cfg.Region}
+	if o.HoldfastEndpointURL != "" {
+		if err := objstore.CheckEndpoint(o.HoldfastEndpointURL); err != nil {
+			return nil, err
+		}
+		cfg.BaseEndpoint = aws.String(o.HoldfastEndpointURL)
+	}
+	s.client = s3.NewFromConfig(cfg, func(c *s3.Options) {
+		s.endpoint = aws.ToString(c.BaseEndpoint)
+		style := o.HoldfastS3AddressingStyle
+		c.UsePathStyle = !strings.HasPrefix(at.Bucket, "arn:") && (style == "path" || style != "virtual" && s.endpoint != "")
+		c.UseARNRegion = true
+		c.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		c.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		c.DisableLogOutputChecksumValidationSkipped = true
+	})
+	if !strings.HasPrefix(s.endpoint, "http://") {
+		s.unsigned = []func(*s3.Options){s3.WithAPIOptions(func(stack *middleware.Stack) error {
+			return v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware(stack)
+		})}
+	}
+	return s, nil
+}
+
+// named says of credentials that cannot be had what they are for.
+type named struct{ aws.CredentialsProvider }
+
+// Retrieve implements aws.CredentialsProvider.
+func (n named) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	c, err := n.CredentialsProvider.Retrieve(ctx)
+	if err != nil && ctx.Err() == nil {
+		err = fault.New(fault.Permission, "find", "credentials for S3", "%w", innermost(err)).
+			WithHint("put them into ~/.aws/credentials of the user that runs holdfast, name a profile in aws_profile, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this host a role")
+	}
+	return c, err
+}
+
+func innermost(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}
+
+// encryption is what new objects are encrypted with by S3.
+func (s *Store) encryption() (kind types.ServerSideEncryption, key *string) {
+	if s.options.AWSSSEKMSKeyID != "" {
+		key = aws.String(s.options.AWSSSEKMSKeyID)
+	}
+	return types.ServerSideEncryption(s.options.AWSEncryption), key
+}
+
+func (s *Store) bucket() *string { return aws.String(s.at.Bucket) }
+
+func (s *Store) key(key string) *string { return aws.String(s.at.Key(key)) }
+
+// ours is the key below the location of a name in the bucket.
+func (s *Store) ours(name *string) string {
+	if s.at.Prefix == "" {
+		return aws.ToString(name)
+	}
+	return strings.TrimPrefix(aws.ToString(name), s.at.Prefix+"/")
+}

@@ -1,0 +1,304 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+)
+
+// Put implements objstore.Store.
+func (s *Store) Put(ctx context.Context, key string, r io.Reader, o objstore.PutOptions) (objstore.Object, error) {
+	return objstore.PutStream(ctx, s.policy, s, key, r, o)
+}
+
+// PutBytes implements objstore.Parts.
+func (s *Store) PutBytes(ctx context.Context, key string, data []byte, o objstore.PutOptions) (objstore.Object, error) {
+	if err := objstore.CheckKey(key); err != nil {
+		return objstore.Object{}, err
+	}
+	crc := o.CRC32C
+	if crc == nil {
+		crc = aws.Uint32(crc32.Checksum(data, objstore.Castagnoli))
+	}
+	in := &s3.PutObjectInput{Bucket: s.bucket(), Key: s.key(key), ContentLength: aws.Int64(int64(len(data))),
+		ChecksumCRC32C: encode(crc), IfNoneMatch: ifAbsent(o)}
+	in.ServerSideEncryption, in.SSEKMSKeyId = s.encryption()
+	object := objstore.Object{Key: key, Size: int64(len(data)), CRC32C: crc}
+	err := s.do(ctx, "put", key, func(ctx context.Context, again bool) error {
+		in.Body = bytes.NewReader(data)
+		out, err := s.client.PutObject(ctx, in, s.unsigned...)
+		if err != nil {
+			return s.ownAfterAll(ctx, &object, again, s.explain("put", key, err))
+		}
+		object.ETag = aws.ToString(out.ETag)
+		return nil
+	})
+	return object, err
+}
+
+// ownAfterAll forgives that a key is taken when an earlier try of ours took it.
+func (s *Store) ownAfterAll(ctx context.Context, object *objstore.Object, again bool, err error) error {
+	if !again || !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	there, serr := s.stat(ctx, object.Key)
+	if serr != nil || !objstore.Same(there, object.Size, object.CRC32C) {
+		return err
+	}
+	*object = there
+	return nil
+}
+
+// Get implements objstore.Store.
+func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadCloser, objstore.Object, error) {
+	return objstore.Read(ctx, s.policy, s, key, r, func(ctx context.Context, from, to int64, etag string) (io.ReadCloser, objstore.Object, error) {
+		in := &s3.GetObjectInput{Bucket: s.bucket(), Key: s.key(key), ChecksumMode: types.ChecksumModeEnabled}
+		if from > 0 || to >= 0 {
+			in.Range = aws.String(byteRange(from, to))
+		}
+		if etag != "" {
+			in.IfMatch = aws.String(etag)
+		}
+		out, err := s.client.GetObject(ctx, in)
+		if err != nil {
+			err = s.explain("read", key, err)
+			if fault.Is(err, fault.Conflict) {
+				err = fault.New(fault.Conflict, "read", key, "it was replaced while it was read").WithHint("read it again")
+			}
+			return nil, objstore.Object{}, err
+		}
+		o := objstore.Object{Key: key, Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag),
+			Modified: aws.ToTime(out.LastModified), CRC32C: whole(out.ChecksumCRC32C, out.ChecksumType)}
+		if of := aws.ToString(out.ContentRange); of != "" {
+			_, total, _ := strings.Cut(of, "/")
+			if o.Size, err = strconv.ParseInt(total, 10, 64); err != nil {
+				out.Body.Close()
+				return nil, o, fault.New(fault.Unavailable, "read", key, "the store answers with the range %q", of).WithHint("see whether the store speaks S3")
+			}
+		}
+		return out.Body, o, nil
+	})
+}
+
+func byteRange(from, to int64) string {
+	if to < 0 {
+		return fmt.Sprintf("bytes=%d-", from)
+	}
+	return fmt.Sprintf("bytes=%d-%d", from, to-1)
+}
+
+// Stat implements objstore.Store.
+func (s *Store) Stat(ctx context.Context, key string) (o objstore.Object, err error) {
+	if err := objstore.CheckKey(key); err != nil {
+		return o, err
+	}
+	err = s.policy.Do(ctx, func(ctx context.Context, _ bool) (err error) {
+		o, err = s.stat(ctx, key)
+		return err
+	})
+	return o, err
+}
+
+func (s *Store) stat(ctx context.Context, key string) (objstore.Object, error) {
+	out, err := s.head(ctx, "stat", key)
+	if err != nil {
+		return objstore.Object{}, err
+	}
+	return objstore.Object{Key: key, Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag),
+		Modified: aws.ToTime(out.LastModified), CRC32C: whole(out.ChecksumCRC32C, out.ChecksumType)}, nil
+}
+
+func (s *Store) head(ctx context.Context, op, key string) (*s3.HeadObjectOutput, error) {
+	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket(), Key: s.key(key), ChecksumMode: types.ChecksumModeEnabled})
+	return out, s.explain(op, key, err)
+}
+
+// List implements objstore.Store.
+func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[objstore.Object, error] {
+	return func(yield func(objstore.Object, error) bool) {
+		in := &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.prefix(prefix)}
+		for {
+			var out *s3.ListObjectsV2Output
+			err := s.do(ctx, "list", s.at.String(), func(ctx context.Context, _ bool) (err error) {
+				out, err = s.client.ListObjectsV2(ctx, in)
+				return err
+			})
+			if err != nil {
+				yield(objstore.Object{}, err)
+				return
+			}
+			for _, c := range out.Contents {
+				if !yield(objstore.Object{Key: s.ours(c.Key), Size: aws.ToInt64(c.Size), ETag: aws.ToString(c.ETag), Modified: aws.ToTime(c.LastModified)}, nil) {
+					return
+				}
+			}
+			if !aws.ToBool(out.IsTruncated) {
+				return
+			}
+			in.ContinuationToken = out.NextContinuationToken
+		}
+	}
+}
+
+// prefix is what names in the bucket begin with.
+func (s *Store) prefix(prefix string) *string {
+	if s.at.Prefix != "" {
+		prefix = s.at.Prefix + "/" + prefix
+	}
+	return aws.String(prefix)
+}
+
+// deleteBatch is what S3 deletes in one request.
+const deleteBatch = 1000
+
+// Delete implements objstore.Store.
+func (s *Store) Delete(ctx context.Context, keys ...string) error {
+	for _, key := range keys {
+		if err := objstore.CheckKey(key); err != nil {
+			return err
+		}
+		if s.options.AWSCheckObjectLock {
+			if err := s.refuseLocked(ctx, key); err != nil {
+				return err
+			}
+		}
+	}
+	batch := deleteBatch
+	if n := s.options.CloudDeleteBatchSize; n != nil {
+		batch = min(batch, *n)
+	}
+	for len(keys) > 0 {
+		n := min(batch, len(keys))
+		if err := s.deleteSome(ctx, keys[:n]); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+func (s *Store) deleteSome(ctx context.Context, keys []string) error {
+	if len(keys) == 1 {
+		return s.deleteOne(ctx, keys[0])
+	}
+	in := &s3.DeleteObjectsInput{Bucket: s.bucket(), Delete: &types.Delete{Quiet: aws.Bool(true)}}
+	for _, key := range keys {
+		in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: s.key(key)})
+	}
+	unknown := false
+	err := s.do(ctx, "delete", s.at.String(), func(ctx context.Context, _ bool) error {
+		out, err := s.client.DeleteObjects(ctx, in)
+		if unknown = isUnknown(err); unknown {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range out.Errors {
+			if code := aws.ToString(e.Code); code != "NoSuchKey" {
+				return s.explain("delete", s.ours(e.Key), &smithy.GenericAPIError{Code: code, Message: aws.ToString(e.Message)})
+			}
+		}
+		return nil
+	})
+	for _, key := range keys {
+		if !unknown || err != nil {
+			break
+		}
+		err = s.deleteOne(ctx, key)
+	}
+	return err
+}
+
+func (s *Store) deleteOne(ctx context.Context, key string) error {
+	err := s.do(ctx, "delete", key, func(ctx context.Context, _ bool) error {
+		_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: s.bucket(), Key: s.key(key)})
+		return err
+	})
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// isUnknown reports whether a server knows no deletion of many, or none with our checksum.
+func isUnknown(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode() {
+	case "NotImplemented", "MissingContentMD5", "MethodNotAllowed":
+		return true
+	}
+	return false
+}
+
+// do is a request that is tried again.
+func (s *Store) do(ctx context.Context, op, key string, request func(ctx context.Context, again bool) error) error {
+	return s.policy.Do(ctx, func(ctx context.Context, again bool) error { return s.explain(op, key, request(ctx, again)) })
+}
+
+func ifAbsent(o objstore.PutOptions) *string {
+	if o.IfAbsent {
+		return aws.String("*")
+	}
+	return nil
+}
+
+// encode is a checksum as S3 writes it.
+func encode(crc *uint32) *string {
+	if crc == nil {
+		return nil
+	}
+	return aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, *crc)))
+}
+
+func decode(text *string) *uint32 {
+	raw, err := base64.StdEncoding.DecodeString(aws.ToString(text))
+	if err != nil || len(raw) != 4 {
+		return nil
+	}
+	return aws.Uint32(binary.BigEndian.Uint32(raw))
+}
+
+// whole is a checksum of all of an object; one of the checksums of its parts is none.
+func whole(text *string, kind types.ChecksumType) *uint32 {
+	if kind == types.ChecksumTypeComposite || strings.Contains(aws.ToString(text), "-") {
+		return nil
+	}
+	return decode(text)
+}
+
+// refuseLocked fails for what cannot be deleted.
+func (s *Store) refuseLocked(ctx context.Context, key string) error {
+	lock, err := s.LockOf(ctx, key)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil || !lock.Locked(time.Now()) {
+		return err
+	}
+	until := "until somebody lifts its legal hold"
+	if !lock.Hold {
+		until = "in mode " + lock.Mode + " until " + lock.Until.UTC().Format(time.RFC3339)
+	}
+	return fault.New(fault.Refused, "delete", key, "it is locked %s", until).WithHint("wait until then")
+}
