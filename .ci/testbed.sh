@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # testbed.sh: what the tests with real servers need: PostgreSQL 15, sshd and small tools from Debian's packages,
 # PostgreSQL 13, 17 and 18 and Barman from signed packages of other Debian suites, unpacked under
-# ${HOLDFAST_TESTBED:-/var/tmp/holdfast-testbed}. What is complete is kept. See internal/pgtest, internal/sshtest
-# and internal/barmantest.
+# ${HOLDFAST_TESTBED:-/var/tmp/holdfast-testbed}; and versitygw, an S3 server, built there from source. What is
+# complete is kept. See internal/pgtest, internal/sshtest, internal/barmantest and internal/objstore/storetest.
 set -euo pipefail
 umask 022
 cd "$(dirname "$(realpath "$0")")"
@@ -77,6 +77,12 @@ make_judge() {
   say "Barman $(chroot "$dir" /usr/bin/barman --version | head -1)"
 }
 
+# make_stores DIR: servers of object stores, of the versions that .ci/stores pins.
+make_stores() {
+  go build -C stores -trimpath -ldflags=-s -o "$1/versitygw" github.com/versity/versitygw/cmd/versitygw
+  "$1/versitygw" --version | head -1 >&2
+}
+
 # complete NAME RECIPE MAKE ARG...: runs MAKE ARG... DIR once; a higher RECIPE has every machine run it anew. The
 # stamp comes last, so that a directory without it is the remains of an interrupted run; DIR is final from the
 # start, because patchelf writes it into programs.
@@ -105,3 +111,4 @@ complete pg13 1 make_postgres 13 bullseye
 complete pg17 1 make_postgres 17 trixie
 complete pg18 2 make_postgres 18 sid
 complete judge 4 make_judge
+complete stores 1 make_stores

@@ -41,16 +41,6 @@ func (l Location) Key(key string) string {
 	return l.Prefix + "/" + key
 }
 
-// Below is the location of a prefix below this one.
-func (l Location) Below(prefix string) Location {
-	if l.Provider == File {
-		l.Bucket = strings.TrimSuffix(l.Bucket, "/") + "/" + prefix
-	} else {
-		l.Prefix = l.Key(prefix)
-	}
-	return l
-}
-
 // String is a URL of the location; a parser makes the same location of it.
 func (l Location) String() string {
 	path := ""

@@ -61,6 +61,8 @@ type Upload struct {
 	Key   string
 	ID    string
 	Begun time.Time // as listed; zero when the store does not tell
+	// Copies says that it was begun for parts that are copied.
+	Copies bool
 }
 
 // Part is a part of an upload, as the store confirmed it.
@@ -92,6 +94,9 @@ type Copier interface {
 // RangeCopier is the ability to make a part of an upload out of a range of an object.
 type RangeCopier interface {
 	Multipart
+	// BeginCopy begins an upload that both PutPart and CopyPart may fill. PutOptions.CRC32C is
+	// then checked only by stores that know the checksum of what was copied.
+	BeginCopy(ctx context.Context, key string) (Upload, error)
 	CopyPart(ctx context.Context, u Upload, number int, from string, r Range) (Part, error)
 }
 

@@ -12,12 +12,12 @@ import (
 const quietDefault = time.Minute
 
 // Client is an HTTP client that counts and limits what passes, and ends a request
-// when nothing has moved for a time; 0 is a minute. It follows no redirect.
-func (p *Policy) Client(quiet time.Duration) *http.Client {
+// when nothing has moved for a time; 0 is a minute. It follows no redirect. base is
+// the driver's transport, which the client takes over.
+func (p *Policy) Client(base *http.Transport, quiet time.Duration) *http.Client {
 	if quiet <= 0 {
 		quiet = quietDefault
 	}
-	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.MaxIdleConnsPerHost = 64
 	base.DisableCompression = true // objects are passed as they are
 	return &http.Client{

@@ -114,7 +114,7 @@ func Same(o Object, size int64, crc *uint32) bool {
 
 // CopyParts copies an object range by range; piece is the length of each but the last.
 func CopyParts(ctx context.Context, s RangeCopier, from Object, to string, piece int64) (Object, error) {
-	u, err := s.Begin(ctx, to)
+	u, err := s.BeginCopy(ctx, to)
 	if err != nil {
 		return Object{}, err
 	}
@@ -126,7 +126,7 @@ func CopyParts(ctx context.Context, s RangeCopier, from Object, to string, piece
 	}
 	var o Object
 	if err == nil {
-		o, err = s.Complete(ctx, u, parts, PutOptions{CRC32C: from.CRC32C})
+		o, err = s.Complete(ctx, u, parts, PutOptions{})
 	}
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)

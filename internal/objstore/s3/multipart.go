@@ -3,6 +3,8 @@ package s3
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -23,13 +25,26 @@ import (
 // Begin implements objstore.Multipart. After a lost answer an upload may be left
 // that nobody uses; Uploads lists it.
 func (s *Store) Begin(ctx context.Context, key string) (objstore.Upload, error) {
+	return s.begin(ctx, key, false)
+}
+
+// BeginCopy implements objstore.RangeCopier. The upload has no checksum of ours:
+// versitygw 1.8 takes that of a whole object for that of a range copied from it.
+// Amazon adds one of its own; what is sent has its MD5.
+func (s *Store) BeginCopy(ctx context.Context, key string) (objstore.Upload, error) {
+	return s.begin(ctx, key, true)
+}
+
+func (s *Store) begin(ctx context.Context, key string, copies bool) (objstore.Upload, error) {
+	u := objstore.Upload{Key: key, Copies: copies}
 	if err := objstore.CheckKey(key); err != nil {
-		return objstore.Upload{}, err
+		return u, err
 	}
-	in := &s3.CreateMultipartUploadInput{Bucket: s.bucket(), Key: s.key(key),
-		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumType: types.ChecksumTypeFullObject}
+	in := &s3.CreateMultipartUploadInput{Bucket: s.bucket(), Key: s.key(key)}
+	if !copies {
+		in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc32c, types.ChecksumTypeFullObject
+	}
 	in.ServerSideEncryption, in.SSEKMSKeyId = s.encryption()
-	u := objstore.Upload{Key: key}
 	err := s.do(ctx, "put", key, func(ctx context.Context, _ bool) error {
 		out, err := s.client.CreateMultipartUpload(ctx, in)
 		if err == nil {
@@ -42,10 +57,19 @@ func (s *Store) Begin(ctx context.Context, key string) (objstore.Upload, error) 
 
 // PutPart implements objstore.Multipart.
 func (s *Store) PutPart(ctx context.Context, u objstore.Upload, number int, data []byte) (objstore.Part, error) {
-	p := objstore.Part{Number: number, Size: int64(len(data)), CRC32C: aws.Uint32(crc32.Checksum(data, objstore.Castagnoli))}
+	p := objstore.Part{Number: number, Size: int64(len(data))}
+	in := &s3.UploadPartInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
+		PartNumber: aws.Int32(int32(number)), ContentLength: aws.Int64(p.Size)}
+	if u.Copies {
+		sum := md5.Sum(data)
+		in.ContentMD5 = aws.String(base64.StdEncoding.EncodeToString(sum[:]))
+	} else {
+		p.CRC32C = aws.Uint32(crc32.Checksum(data, objstore.Castagnoli))
+		in.ChecksumCRC32C = encode(p.CRC32C)
+	}
 	err := s.do(ctx, "put", u.Key, func(ctx context.Context, _ bool) error {
-		out, err := s.client.UploadPart(ctx, &s3.UploadPartInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
-			PartNumber: aws.Int32(int32(number)), ContentLength: aws.Int64(p.Size), ChecksumCRC32C: encode(p.CRC32C), Body: bytes.NewReader(data)}, s.unsigned...)
+		in.Body = bytes.NewReader(data)
+		out, err := s.client.UploadPart(ctx, in, s.unsigned...)
 		if err == nil {
 			p.ETag = aws.ToString(out.ETag)
 		}
@@ -64,7 +88,7 @@ func (s *Store) CopyPart(ctx context.Context, u objstore.Upload, number int, fro
 		out, err := s.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
 			PartNumber: aws.Int32(int32(number)), CopySource: s.source(from), CopySourceRange: aws.String(byteRange(r.Offset, r.Offset+r.Length))})
 		if err == nil && out.CopyPartResult != nil {
-			p.ETag, p.CRC32C = aws.ToString(out.CopyPartResult.ETag), decode(out.CopyPartResult.ChecksumCRC32C)
+			p.ETag = aws.ToString(out.CopyPartResult.ETag)
 		}
 		return err
 	})
@@ -88,9 +112,9 @@ func (s *Store) source(key string) *string {
 func (s *Store) Complete(ctx context.Context, u objstore.Upload, parts []objstore.Part, o objstore.PutOptions) (objstore.Object, error) {
 	parts = slices.SortedFunc(slices.Values(parts), func(a, b objstore.Part) int { return a.Number - b.Number })
 	in := &s3.CompleteMultipartUploadInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
-		IfNoneMatch: ifAbsent(o), MultipartUpload: &types.CompletedMultipartUpload{}, ChecksumCRC32C: encode(o.CRC32C)}
-	if o.CRC32C != nil {
-		in.ChecksumType = types.ChecksumTypeFullObject
+		IfNoneMatch: ifAbsent(o), MultipartUpload: &types.CompletedMultipartUpload{}}
+	if o.CRC32C != nil && !u.Copies {
+		in.ChecksumCRC32C, in.ChecksumType = encode(o.CRC32C), types.ChecksumTypeFullObject
 	}
 	for _, p := range parts {
 		in.MultipartUpload.Parts = append(in.MultipartUpload.Parts, types.CompletedPart{PartNumber: aws.Int32(int32(p.Number)),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -47,8 +48,9 @@ func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *o
 		return nil, fault.New(fault.Config, "open", at.String(), "keys of your own (aws_sse_customer_key) are not implemented").
 			WithHint("use aws_encryption, or remove the option")
 	}
+	transport := awshttp.NewBuildableClient()
 	load := []func(*awsconfig.LoadOptions) error{
-		awsconfig.WithHTTPClient(p.Client(o.AWSReadTimeout)),
+		awsconfig.WithHTTPClient(transport), // it takes up AWS_CA_BUNDLE
 		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 		awsconfig.WithLogger(logging.Nop{}),
 	}
@@ -63,6 +65,10 @@ func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *o
 		return nil, fault.New(fault.Config, "read", "the AWS configuration", "%w", err).
 			WithHint("correct aws_profile, or the files ~/.aws/config and ~/.aws/credentials of the user that runs holdfast")
 	}
+	if with, is := cfg.HTTPClient.(*awshttp.BuildableClient); is {
+		transport = with
+	}
+	cfg.HTTPClient = p.Client(transport.GetTransport(), o.AWSReadTimeout)
 	if cfg.Region == "" {
 		cfg.Region = fallbackRegion
 	}

@@ -1,0 +1,232 @@
+//go:build integration
+
+package s3_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/objstore/s3"
+	"github.com/holdfast-pg/holdfast/internal/objstore/storetest"
+)
+
+func open(t *testing.T, endpoint, where string, p *objstore.Policy) *s3.Store {
+	t.Helper()
+	at, err := objstore.ParseURL(where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := s3.Open(t.Context(), at, config.CloudOptions{HoldfastEndpointURL: endpoint}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestConformance(t *testing.T) {
+	for _, where := range []string{"s3://bucket", "s3://bucket/a b+c/ü"} {
+		t.Run(where, func(t *testing.T) {
+			g := storetest.StartGateway(t, "bucket")
+			g.Setenv(t)
+			storetest.Suite{
+				Open:      func(t *testing.T, p *objstore.Policy) objstore.Store { return open(t, g.URL, where, p) },
+				Abilities: []string{"multipart", "copy", "range copy", "locks"},
+				Kill:      g.Kill, Start: g.Start,
+			}.Run(t)
+		})
+	}
+}
+
+// TestMistakes: each is answered at once, in words, with its cure.
+func TestMistakes(t *testing.T) {
+	g := storetest.StartGateway(t, "bucket")
+	g.Setenv(t)
+	for _, c := range []struct {
+		name, endpoint, bucket string
+		env                    map[string]string
+		kind                   fault.Kind
+		says, hint             string
+	}{
+		{name: "bucket missing", bucket: "nobody", kind: fault.Config, says: "nobody: it does not exist", hint: "create it"},
+		{name: "wrong key", env: map[string]string{"AWS_ACCESS_KEY_ID": "other"}, kind: fault.Permission, says: "refuses the credentials", hint: "AWS_ACCESS_KEY_ID"},
+		{name: "wrong secret", env: map[string]string{"AWS_SECRET_ACCESS_KEY": "other"}, kind: fault.Permission, says: "refuses the credentials", hint: "AWS_SECRET_ACCESS_KEY"},
+		{name: "no credentials", env: map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, kind: fault.Permission, says: "credentials for S3", hint: "aws_profile"},
+		{name: "wrong region", env: map[string]string{"AWS_REGION": "eu-west-1"}, kind: fault.Config, says: "not served by the region eu-west-1", hint: "aws_region"},
+		{name: "no such host", endpoint: "http://nobody.invalid", kind: fault.Config, says: "no host nobody.invalid", hint: "holdfast_endpoint_url"},
+		{name: "no TLS", endpoint: strings.Replace(g.URL, "http:", "https:", 1), kind: fault.Config, says: "does not speak TLS", hint: "http://"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for name, value := range c.env {
+				t.Setenv(name, value)
+			}
+			if c.endpoint == "" {
+				c.endpoint = g.URL
+			}
+			if c.bucket == "" {
+				c.bucket = "bucket"
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			s := open(t, c.endpoint, "s3://"+c.bucket, &objstore.Policy{Patience: time.Minute})
+			check := func(op string, err error) {
+				t.Helper()
+				text := ""
+				if err != nil {
+					text = err.Error()
+				}
+				if !fault.Is(err, c.kind) || !strings.Contains(text, c.says) || !strings.Contains(fault.HintOf(err), c.hint) || strings.Contains(text, "\n") || len(text) > 200 {
+					t.Errorf("%s: %s %v (%s)", op, fault.KindOf(err), err, fault.HintOf(err))
+				}
+				if strings.Contains(text+fault.HintOf(err), storetest.SecretKey) {
+					t.Errorf("%s: the secret is in %v", op, err)
+				}
+			}
+			_, err := s.Put(ctx, "x", strings.NewReader("x"), objstore.PutOptions{})
+			check("put", err)
+			n := 0
+			for _, err := range s.List(ctx, "") {
+				n++
+				check("list", err)
+			}
+			if n != 1 {
+				t.Errorf("the list has %d ends", n)
+			}
+		})
+	}
+}
+
+// TestFaults: a server between us and the store does what networks and stores do.
+func TestFaults(t *testing.T) {
+	g := storetest.StartGateway(t, "bucket")
+	g.Setenv(t)
+	to, err := url.Parse(g.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
+	var bend func(w http.ResponseWriter, r *http.Request) bool // true: answered
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if bend == nil || !bend(w, r) {
+			forward.ServeHTTP(w, r)
+		}
+	}))
+	defer proxy.Close()
+	data := storetest.Bytes(1<<20, 1)
+	busy := func(times int, status int) func(http.ResponseWriter, *http.Request) bool {
+		return func(w http.ResponseWriter, _ *http.Request) bool {
+			if times--; times < 0 {
+				return false
+			}
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, "<Error><Code>SlowDown</Code><Message>please</Message></Error>")
+			return true
+		}
+	}
+	store := func(p *objstore.Policy) *s3.Store { return open(t, proxy.URL, "s3://bucket", p) }
+	put := func(p *objstore.Policy, key string, o objstore.PutOptions) error {
+		_, err := store(p).Put(t.Context(), key, bytes.NewReader(data), o)
+		return err
+	}
+
+	p := &objstore.Policy{Patience: 20 * time.Second}
+	bend = busy(3, http.StatusServiceUnavailable)
+	if err := put(p, "busy", objstore.PutOptions{}); err != nil || p.Counts.Retries.Load() != 3 {
+		t.Errorf("busy three times: %v after %d retries", err, p.Counts.Retries.Load())
+	}
+	bend = busy(1000, http.StatusServiceUnavailable)
+	if err := put(&objstore.Policy{Patience: time.Second}, "busy", objstore.PutOptions{}); !fault.Is(err, fault.Connection) || !strings.Contains(err.Error(), "give up after 1s") || !strings.Contains(err.Error(), "SlowDown") {
+		t.Errorf("busy for ever: %v", err)
+	}
+
+	// The store has carried it out, but its answer is lost.
+	lost := true
+	bend = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut && lost {
+			lost = false
+			forward.ServeHTTP(httptest.NewRecorder(), r)
+			w.WriteHeader(http.StatusBadGateway)
+			return true
+		}
+		return false
+	}
+	if err := put(p, "lost", objstore.PutOptions{IfAbsent: true}); err != nil || lost {
+		t.Errorf("a lost answer: %v", err)
+	}
+	lost = true
+	data[0]++
+	if err := put(p, "lost", objstore.PutOptions{IfAbsent: true}); !fault.Is(err, fault.Conflict) {
+		t.Errorf("other content after a failure: %v", err)
+	}
+
+	// The answer breaks off in the middle, each time.
+	bend = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet {
+			return false
+		}
+		rec := httptest.NewRecorder()
+		forward.ServeHTTP(rec, r)
+		for name, values := range rec.Header() {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(rec.Code)
+		body := rec.Body.Bytes()
+		_, _ = w.Write(body[:min(len(body), 300<<10)])
+		return true
+	}
+	data[0]--
+	in, _, err := store(p).Get(t.Context(), "busy", objstore.Whole())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(in); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("cut answers: %d bytes, %v", len(got), err)
+	}
+	in.Close()
+
+	// Silence.
+	silent := make(chan bool)
+	defer close(silent)
+	bend = func(http.ResponseWriter, *http.Request) bool { <-silent; return true }
+	at, _ := objstore.ParseURL("s3://bucket")
+	quiet, err := s3.Open(t.Context(), at, config.CloudOptions{HoldfastEndpointURL: proxy.URL, AWSReadTimeout: time.Second}, &objstore.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if _, err := quiet.Stat(t.Context(), "busy"); !fault.Is(err, fault.Connection) || !strings.Contains(err.Error(), "aws_read_timeout") || time.Since(began) > 5*time.Second {
+		t.Errorf("silence: %v after %v", err, time.Since(began))
+	}
+
+	// What the store keeps has changed behind its back.
+	bend = nil
+	name := filepath.Join(g.Data("bucket"), "busy")
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{data[5000] + 1}, 5000); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	in, _, err = store(p).Get(t.Context(), "busy", objstore.Whole())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if _, err := io.Copy(io.Discard, in); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("a flipped bit: %v", err)
+	}
+}
