@@ -53,7 +53,9 @@ func (s *Store) explain(op, key string, err error) error {
 	switch code {
 	case "NoSuchBucket", "NoSuchAccessPoint":
 		return objstore.NoBucket(op, s.at.Bucket)
-	case "NoSuchKey", "NoSuchUpload":
+	case "InvalidBucketName":
+		return fault.New(fault.Config, op, s.at.Bucket, "the store says that no bucket can have this name").WithHint("correct the URL")
+	case "NoSuchKey", "NoSuchUpload", "NotFound":
 		return objstore.Absent(op, key)
 	case "PreconditionFailed":
 		return objstore.Taken(key)
@@ -66,7 +68,7 @@ func (s *Store) explain(op, key string, err error) error {
 	case "RequestTimeTooSkewed":
 		return fault.New(fault.Config, op, key, "the clock of this host differs from the store's by more than 15 minutes").
 			WithHint("let a time service set the clock (timedatectl set-ntp true)")
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity":
+	case "InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity":
 		return fault.New(fault.Permission, op, key, "the store refuses the credentials (%s)", code).
 			WithHint("correct the access key and its secret: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or aws_profile and ~/.aws/credentials")
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
@@ -78,7 +80,7 @@ func (s *Store) explain(op, key string, err error) error {
 	switch {
 	case status == http.StatusMovedPermanently || status == http.StatusTemporaryRedirect:
 		return s.elsewhere(op, key, resp)
-	case status == http.StatusNotFound:
+	case status == http.StatusNotFound && code == "":
 		return objstore.Absent(op, key)
 	case status == http.StatusPreconditionFailed:
 		return objstore.Taken(key)

@@ -1,0 +1,23 @@
+package main
+
+import (
+	"context"
+
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/objstore/file"
+	"github.com/holdfast-pg/holdfast/internal/objstore/s3"
+)
+
+// openStore is the one list of drivers of object stores.
+func openStore(ctx context.Context, at objstore.Location, o config.CloudOptions, p *objstore.Policy) (objstore.Store, error) {
+	switch at.Provider {
+	case objstore.S3:
+		return s3.Open(ctx, at, o, p)
+	case objstore.File:
+		return file.Open(at, p)
+	}
+	return nil, fault.New(fault.Config, "open", at.String(), "this version has no driver for stores of its kind").
+		WithHint("use s3://BUCKET/PATH or file:///DIRECTORY")
+}
