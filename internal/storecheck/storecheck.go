@@ -33,15 +33,17 @@ const (
 // with Cancelled; what it made is removed then, too.
 func Run(ctx context.Context, store objstore.Store, now func() time.Time) ([]check.Item, error) {
 	c := &checking{ctx: ctx, store: store, now: now, prefix: Prefix + strings.ToLower(rand.Text()) + "/"}
-	c.run()
-	left := c.tidy()
+	var left error
+	if c.run() {
+		left = c.tidy()
+	}
 	switch {
 	case ctx.Err() != nil && left != nil:
 		return nil, fault.New(fault.Cancelled, "check", "the store", "it was interrupted, and what lies below %s could not be removed: %w", c.prefix, left).
 			WithHint("remove it by hand, or check again after a day, which removes it")
 	case ctx.Err() != nil:
 		return nil, fault.New(fault.Cancelled, "check", "the store", "it was interrupted; nothing of it is left there")
-	case left != nil && len(c.items) > 2: // else the items say why already
+	case left != nil:
 		c.try("tidy up", func() (string, error) {
 			return "", fault.Wrap(fault.Internal, "remove", "what is below "+c.prefix, left)
 		})
@@ -79,10 +81,14 @@ func wrong(format string, args ...any) error {
 		WithHint("this store cannot keep backups safely; see its release notes, or use another one")
 }
 
-func (c *checking) run() {
+// run reports whether something may have been stored.
+func (c *checking) run() bool {
 	small := []byte("holdfast")
-	if !c.try("list", c.list) || !c.try("put", func() (string, error) { return "", c.put("small", small) }) {
-		return // nothing else can succeed
+	if !c.try("list", c.list) {
+		return false
+	}
+	if !c.try("put", func() (string, error) { return "", c.put("small", small) }) {
+		return true // nothing else can succeed
 	}
 	c.try("clock", c.clock)
 	c.try("read", func() (string, error) { return "", c.read("small", small) })
@@ -102,6 +108,7 @@ func (c *checking) run() {
 	}
 	c.try("locks", c.locks)
 	c.try("delete", c.delete)
+	return true
 }
 
 func (c *checking) key(name string) string { return c.prefix + name }

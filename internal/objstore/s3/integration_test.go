@@ -16,6 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	aws3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
@@ -37,16 +42,74 @@ func open(t *testing.T, endpoint, where string, p *objstore.Policy) *s3.Store {
 }
 
 func TestConformance(t *testing.T) {
-	for _, where := range []string{"s3://bucket", "s3://bucket/a b+c/ü"} {
-		t.Run(where, func(t *testing.T) {
-			g := storetest.StartGateway(t, "bucket")
-			g.Setenv(t)
-			storetest.Suite{
-				Open:      func(t *testing.T, p *objstore.Policy) objstore.Store { return open(t, g.URL, where, p) },
-				Abilities: []string{"multipart", "copy", "range copy", "locks"},
-				Kill:      g.Kill, Start: g.Start,
-			}.Run(t)
-		})
+	g := storetest.StartGateway(t, "bucket")
+	g.Setenv(t)
+	storetest.Suite{
+		Open: func(t *testing.T, p *objstore.Policy) objstore.Store {
+			return open(t, g.URL, "s3://bucket/a b+c/ü", p)
+		},
+		Abilities: []string{"multipart", "copy", "range copy", "locks"},
+		Kill:      g.Kill, Start: g.Start,
+	}.Run(t)
+	root := open(t, g.URL, "s3://bucket", &objstore.Policy{})
+	n := 0
+	for o, err := range root.List(t.Context(), "") {
+		if n++; err != nil || !strings.HasPrefix(o.Key, "a b+c/ü/") {
+			t.Errorf("beside the prefix: %+v, %v", o, err)
+		}
+	}
+	if n == 0 {
+		t.Error("nothing lies below the prefix")
+	}
+}
+
+// TestLocks: locks are told, and respected where the option asks for it.
+func TestLocks(t *testing.T) {
+	g := storetest.StartGateway(t)
+	g.Setenv(t)
+	client := aws3.New(aws3.Options{BaseEndpoint: aws.String(g.URL), UsePathStyle: true, Region: "us-east-1",
+		Credentials: credentials.NewStaticCredentialsProvider(storetest.AccessKey, storetest.SecretKey, "")})
+	if _, err := client.CreateBucket(t.Context(), &aws3.CreateBucketInput{Bucket: aws.String("locked"), ObjectLockEnabledForBucket: aws.Bool(true)}); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, g.URL, "s3://locked/x", &objstore.Policy{})
+	if _, err := s.Put(t.Context(), "free", strings.NewReader("x"), objstore.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if rule, err := s.NewLocks(t.Context()); err != nil || rule != "" {
+		t.Errorf("without a rule: %q, %v", rule, err)
+	}
+	if _, err := s.Put(t.Context(), "locked", strings.NewReader("x"), objstore.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.PutObjectRetention(t.Context(), &aws3.PutObjectRetentionInput{Bucket: aws.String("locked"), Key: aws.String("x/locked"),
+		Retention: &types.ObjectLockRetention{Mode: types.ObjectLockRetentionModeGovernance, RetainUntilDate: aws.Time(time.Now().Add(72 * time.Hour))}}); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]bool{"free": false, "locked": true} {
+		l, err := s.LockOf(t.Context(), key)
+		if err != nil || l.Locked(time.Now()) != want || l.Locked(time.Now().Add(73*time.Hour)) || want && l.Mode != "GOVERNANCE" {
+			t.Errorf("%s: %+v, %v", key, l, err)
+		}
+	}
+	at, _ := objstore.ParseURL("s3://locked/x")
+	careful, err := s3.Open(t.Context(), at, config.CloudOptions{HoldfastEndpointURL: g.URL, AWSCheckObjectLock: true}, &objstore.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := careful.Delete(t.Context(), "free", "locked"); !fault.Is(err, fault.Refused) || !strings.Contains(err.Error(), "GOVERNANCE until") {
+		t.Errorf("deletion of what is locked: %v", err)
+	}
+	if err := careful.Delete(t.Context(), "free", "absent"); err != nil {
+		t.Error(err)
+	}
+	if _, err := client.PutObjectLockConfiguration(t.Context(), &aws3.PutObjectLockConfigurationInput{Bucket: aws.String("locked"),
+		ObjectLockConfiguration: &types.ObjectLockConfiguration{ObjectLockEnabled: types.ObjectLockEnabledEnabled,
+			Rule: &types.ObjectLockRule{DefaultRetention: &types.DefaultRetention{Mode: types.ObjectLockRetentionModeGovernance, Days: aws.Int32(3)}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if rule, err := s.NewLocks(t.Context()); err != nil || rule != "GOVERNANCE for 3 days" {
+		t.Errorf("with a rule: %q, %v", rule, err)
 	}
 }
 

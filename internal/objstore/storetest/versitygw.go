@@ -38,13 +38,14 @@ func StartGateway(t testing.TB, buckets ...string) *Gateway {
 	}
 	g := &Gateway{at: l.Addr().String(), URL: "http://" + l.Addr().String(), dir: t.TempDir()}
 	l.Close()
+	places := []string{"versions", "data"}
 	for _, b := range buckets {
-		if err := os.MkdirAll(filepath.Join(g.dir, "data", b), 0o755); err != nil {
+		places = append(places, filepath.Join("data", b))
+	}
+	for _, place := range places {
+		if err := os.MkdirAll(filepath.Join(g.dir, place), 0o755); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := os.MkdirAll(filepath.Join(g.dir, "versions"), 0o755); err != nil {
-		t.Fatal(err)
 	}
 	g.Start(t)
 	t.Cleanup(func() { g.Kill(t) })
