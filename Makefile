@@ -78,7 +78,7 @@ fuzz:              ## each parser's fuzz targets, FUZZTIME each
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 		go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
 
-testbed:           ## PostgreSQL 13, 15, 17 and 18, sshd and Barman for the tests; needs root where something is missing
+testbed:           ## PostgreSQL 13, 15, 17 and 18, sshd, Barman and an S3 server for the tests; needs root where something is missing
 	@.ci/testbed.sh
 
 clean:             ## remove what was built

@@ -54,7 +54,7 @@ func Network(op, key, endpoint string, err error) error {
 			WithHint("correct holdfast_endpoint_url (or --endpoint-url, AWS_ENDPOINT_URL), the region, or the URL of the store")
 	case errors.As(err, &authority), errors.As(err, &name), errors.As(err, &invalid):
 		return fault.New(fault.Config, op, key, "the certificate of %s is not valid here: %w", at, rootCause(err)).
-			WithHint("add the authority of its certificate to the system's, or name its directory in SSL_CERT_DIR")
+			WithHint("add the authority of its certificate to the system's, or name a file with it in AWS_CA_BUNDLE or SSL_CERT_FILE")
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return fault.New(fault.Config, op, key, "%s does not speak TLS", at).
 			WithHint("correct holdfast_endpoint_url: http:// instead of https://, or another port")

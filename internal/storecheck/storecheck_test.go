@@ -122,7 +122,7 @@ func TestFindsWhatIsWrong(t *testing.T) {
 
 // TestInterrupted: wherever it is interrupted, nothing is left.
 func TestInterrupted(t *testing.T) {
-	for n := range 25 {
+	for _, n := range []int{0, 1, 3, 6, 10, 12, 100} {
 		dir := t.TempDir()
 		ctx, cancel := context.WithCancel(t.Context())
 		left := n

@@ -30,6 +30,7 @@ func TestConformance(t *testing.T) {
 	storetest.Suite{
 		Open:      func(t *testing.T, p *objstore.Policy) objstore.Store { return open(t, dir, p) },
 		Abilities: []string{"multipart", "copy", "range copy"},
+		Keys:      500, // a directory has no pages
 	}.Run(t)
 	s := open(t, dir, &objstore.Policy{})
 	for o, err := range s.List(t.Context(), "") {

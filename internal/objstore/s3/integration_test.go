@@ -5,7 +5,9 @@ package s3_test
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -13,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,6 +52,7 @@ func TestConformance(t *testing.T) {
 			return open(t, g.URL, "s3://bucket/a b+c/ü", p)
 		},
 		Abilities: []string{"multipart", "copy", "range copy", "locks"},
+		Keys:      2500,
 		Kill:      g.Kill, Start: g.Start,
 	}.Run(t)
 	root := open(t, g.URL, "s3://bucket", &objstore.Policy{})
@@ -291,5 +295,67 @@ func TestFaults(t *testing.T) {
 	defer in.Close()
 	if _, err := io.Copy(io.Discard, in); !fault.Is(err, fault.Corrupt) {
 		t.Errorf("a flipped bit: %v", err)
+	}
+}
+
+// TestTLS: over TLS bodies are not signed, AWS_CA_BUNDLE counts, and S3 is asked to encrypt.
+func TestTLS(t *testing.T) {
+	g := storetest.StartGateway(t, "bucket")
+	g.Setenv(t)
+	to, err := url.Parse(g.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
+	var mu sync.Mutex
+	asked := map[string]int{}
+	proxy := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		for _, name := range []string{"X-Amz-Server-Side-Encryption", "X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id", "X-Amz-Content-Sha256"} {
+			asked[r.Header.Get(name)]++
+		}
+		mu.Unlock()
+		forward.ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+	where, _ := objstore.ParseURL("s3://bucket/tls")
+	o := config.CloudOptions{HoldfastEndpointURL: proxy.URL, AWSEncryption: "aws:kms", AWSSSEKMSKeyID: "our-key"}
+	try := func() error {
+		s, err := s3.Open(t.Context(), where, o, &objstore.Policy{})
+		if err != nil {
+			return err
+		}
+		for _, size := range []int{100, objstore.MinPart + 5} {
+			data := storetest.Bytes(size, 1)
+			if _, err := s.Put(t.Context(), "x", bytes.NewReader(data), objstore.PutOptions{}); err != nil {
+				return err
+			}
+			in, _, err := s.Get(t.Context(), "x", objstore.Whole())
+			if err != nil {
+				return err
+			}
+			got, err := io.ReadAll(in)
+			in.Close()
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+		}
+		_, err = s.Copy(t.Context(), "x", "y")
+		return err
+	}
+	proxy.Config.ErrorLog = log.New(io.Discard, "", 0) // the handshake that is to fail
+	if err := try(); !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "certificate of "+proxy.URL) || !strings.Contains(fault.HintOf(err), "authority") {
+		t.Errorf("an unknown certificate: %v (%s)", err, fault.HintOf(err))
+	}
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	if err := try(); err != nil {
+		t.Fatal(err)
+	}
+	if asked["aws:kms"] != 3 || asked["our-key"] != 3 || asked["UNSIGNED-PAYLOAD"] != 3 {
+		t.Errorf("headers: %v", asked)
 	}
 }

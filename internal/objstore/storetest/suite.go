@@ -25,6 +25,8 @@ type Suite struct {
 	Open func(t *testing.T, p *objstore.Policy) objstore.Store
 	// Abilities are those that the store must have: multipart, copy, range copy, locks.
 	Abilities []string
+	// Keys is how many objects are listed: more than two of the store's pages.
+	Keys int
 	// Kill and Start end and start its server; nil when there is none.
 	Kill, Start func(t testing.TB)
 }
@@ -305,12 +307,9 @@ func (s Suite) checksums(t *testing.T) {
 	}
 }
 
-// many is more than two pages of any provider's list.
-const many = 2500
-
 func (s Suite) listing(t *testing.T) {
 	store := s.Open(t, &objstore.Policy{})
-	want := make([]string, many)
+	want := make([]string, s.Keys)
 	var wg sync.WaitGroup
 	slots := make(chan bool, 8)
 	for i := range want {
