@@ -88,7 +88,7 @@ func (l *Limit) Wait(ctx context.Context, n int) error {
 		return nil
 	}
 	l.mu.Lock()
-	now := time.Now() //nolint:forbidigo // it measures; nothing is decided by the time of day
+	now := time.Now()
 	if l.free.Before(now) {
 		l.free = now
 	}

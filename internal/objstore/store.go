@@ -127,7 +127,7 @@ const (
 
 // CheckKey refuses what not every store can keep under that name.
 func CheckKey(key string) error {
-	why := ""
+	var why string
 	switch {
 	case key == "":
 		why = "it is empty"

@@ -96,13 +96,13 @@ func (b *passing) Read(buf []byte) (int, error) {
 	b.watch.Stop()
 	if b.incoming {
 		b.t.p.Counts.Received.Add(int64(n))
-		if err != nil && err != io.EOF && errors.Is(context.Cause(b.ctx), errQuiet) {
+		if err != nil && !errors.Is(err, io.EOF) && errors.Is(context.Cause(b.ctx), errQuiet) {
 			err = errQuiet
 		}
 	} else {
 		b.t.p.Counts.Sent.Add(int64(n))
 	}
-	if werr := b.t.p.Limit.Wait(b.ctx, n); werr != nil && (err == nil || err == io.EOF) {
+	if werr := b.t.p.Limit.Wait(b.ctx, n); werr != nil && (err == nil || errors.Is(err, io.EOF)) {
 		err = werr
 	}
 	if !b.incoming {

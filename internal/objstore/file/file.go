@@ -66,7 +66,7 @@ func check(key string) error {
 		return err
 	}
 	for element := range strings.SplitSeq(key, "/") {
-		why := ""
+		var why string
 		switch {
 		case len(element) > 255:
 			why = "one of its elements is longer than the 255 bytes of a file's name"

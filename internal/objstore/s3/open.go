@@ -12,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go/logging"
-	"github.com/aws/smithy-go/middleware"
 
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -92,9 +91,7 @@ func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *o
 		c.DisableLogOutputChecksumValidationSkipped = true
 	})
 	if !strings.HasPrefix(s.endpoint, "http://") {
-		s.unsigned = []func(*s3.Options){s3.WithAPIOptions(func(stack *middleware.Stack) error {
-			return v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware(stack)
-		})}
+		s.unsigned = []func(*s3.Options){s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)}
 	}
 	return s, nil
 }

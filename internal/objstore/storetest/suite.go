@@ -336,8 +336,11 @@ func (s Suite) listing(t *testing.T) {
 		t.Errorf("nothing begins so, but %q", got)
 	}
 	n := 0
-	for range store.List(t.Context(), "listing") {
-		if n++; n == 3 {
+	for _, err := range store.List(t.Context(), "listing") {
+		if n++; n == 3 || err != nil {
+			if err != nil {
+				t.Error(err)
+			}
 			break
 		}
 	}
@@ -560,9 +563,9 @@ func (s Suite) multipart(t *testing.T) {
 		t.Errorf("uploads %q, not %q", got, wants)
 	}
 	third := part(first, 3, data[2*objstore.MinPart:])
-	one := part(first, 1, Bytes(objstore.MinPart, 77))
+	part(first, 1, Bytes(objstore.MinPart, 77))
 	two := part(first, 2, data[objstore.MinPart:2*objstore.MinPart])
-	one = part(first, 1, data[:objstore.MinPart]) // replaces
+	one := part(first, 1, data[:objstore.MinPart]) // replaces
 	part(second, 1, data)
 	if len(keys(t, store, "multipart/")) > 0 {
 		t.Error("an object is there before its parts are complete")
