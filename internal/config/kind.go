@@ -91,6 +91,9 @@ var kinds = map[string]kind{
 	"secret URI": {expects: "a file:// URI", text: true, parse: func(_ *Option, s string) (any, bool) {
 		return Secret{s}, strings.HasPrefix(s, "file://")
 	}},
+	"endpoint": {expects: "http://HOST:PORT or https://HOST:PORT, with neither user nor query", text: true, parse: func(_ *Option, s string) (any, bool) {
+		return s, ValidEndpoint(s)
+	}},
 	"retention": {expects: "REDUNDANCY n or RECOVERY WINDOW OF n DAYS, WEEKS or MONTHS", text: true, parse: func(_ *Option, s string) (any, bool) {
 		return ParseRetention(s)
 	}},

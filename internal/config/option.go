@@ -181,6 +181,10 @@ func (o *Option) redact(text string) string {
 		text = DSN{text}.String()
 	case "secret", "secret URI":
 		text = Secret{text}.String()
+	case "endpoint":
+		if strings.ContainsAny(text, "@?") { // a password or a token
+			text = redacted
+		}
 	}
 	return strings.ReplaceAll(text, "\n", " ")
 }

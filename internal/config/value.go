@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -147,6 +148,12 @@ func (r Retention) String() string {
 type CloudURL struct {
 	Provider string // aws, gcs, azure
 	URL      string
+}
+
+// ValidEndpoint reports whether text is the address of a server that speaks HTTP.
+func ValidEndpoint(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
 // ParseCloudURL recognises the three stores as Barman does.

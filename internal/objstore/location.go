@@ -1,10 +1,10 @@
 package objstore
 
 import (
-	"net/url"
 	"regexp"
 	"strings"
 
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -160,8 +160,7 @@ func parseFile(rest string) (Location, error) {
 
 // CheckEndpoint refuses what is no address of a server.
 func CheckEndpoint(text string) error {
-	u, err := url.Parse(text)
-	if err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "" {
+	if config.ValidEndpoint(text) {
 		return nil
 	}
 	return fault.New(fault.Config, "read", "the endpoint URL", "it is not http://HOST:PORT or https://HOST:PORT").

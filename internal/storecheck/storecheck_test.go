@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,9 +126,9 @@ func TestInterrupted(t *testing.T) {
 	for _, n := range []int{0, 1, 3, 6, 10, 12, 100} {
 		dir := t.TempDir()
 		ctx, cancel := context.WithCancel(t.Context())
-		left := n
+		var puts atomic.Int32
 		s := bent{Store: open(t, dir), put: func(s *file.Store, ctx context.Context, key string, r io.Reader, o objstore.PutOptions) (objstore.Object, error) {
-			if left--; left < 0 {
+			if int(puts.Add(1)) > n {
 				cancel()
 			}
 			return s.Put(ctx, key, r, o)

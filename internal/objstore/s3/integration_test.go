@@ -184,9 +184,13 @@ func TestFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
+	var mu sync.Mutex
 	var bend func(w http.ResponseWriter, r *http.Request) bool // true: answered
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if bend == nil || !bend(w, r) {
+		mu.Lock()
+		now := bend
+		mu.Unlock()
+		if now == nil || !now(w, r) {
 			forward.ServeHTTP(w, r)
 		}
 	}))
@@ -238,6 +242,21 @@ func TestFaults(t *testing.T) {
 		t.Errorf("other content after a failure: %v", err)
 	}
 
+	lost = true
+	bend = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPost && r.URL.Query().Has("uploadId") && lost {
+			lost = false
+			forward.ServeHTTP(httptest.NewRecorder(), r)
+			w.WriteHeader(http.StatusBadGateway)
+			return true
+		}
+		return false
+	}
+	long := storetest.Bytes(objstore.MinPart+7, 2)
+	if _, err := store(p).Put(t.Context(), "long", bytes.NewReader(long), objstore.PutOptions{IfAbsent: true}); err != nil || lost {
+		t.Errorf("a lost answer to the completion: %v", err)
+	}
+
 	// The answer breaks off in the middle, each time.
 	bend = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodGet {
@@ -278,7 +297,9 @@ func TestFaults(t *testing.T) {
 	}
 
 	// What the store keeps has changed behind its back.
+	mu.Lock()
 	bend = nil
+	mu.Unlock()
 	name := filepath.Join(g.Data("bucket"), "busy")
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
