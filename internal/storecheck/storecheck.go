@@ -95,7 +95,7 @@ func (c *checking) run() bool {
 	c.try("put if absent", c.putIfAbsent)
 	c.try("checksums", c.checksums)
 	c.try("names", c.names)
-	c.try("large objects", c.large)
+	large := c.try("large objects", c.large)
 	if m, is := c.store.(objstore.Multipart); is {
 		c.try("multipart uploads", func() (string, error) { return "", c.multipart(m) })
 		c.try("unfinished uploads", func() (string, error) { return "", c.unfinished(m) })
@@ -103,7 +103,7 @@ func (c *checking) run() bool {
 	if s, is := c.store.(objstore.Copier); is {
 		c.try("server-side copy", func() (string, error) { return "", c.copy(s, small) })
 	}
-	if s, is := c.store.(objstore.RangeCopier); is {
+	if s, is := c.store.(objstore.RangeCopier); is && large { // its ranges are copied
 		c.try("server-side copy of ranges", func() (string, error) { return "", c.rangeCopy(s) })
 	}
 	c.try("locks", c.locks)
