@@ -80,7 +80,7 @@ make_judge() {
 # make_stores DIR: servers of object stores, of the versions that .ci/stores pins.
 make_stores() {
   go build -C stores -trimpath -ldflags=-s -o "$1/versitygw" github.com/versity/versitygw/cmd/versitygw
-  "$1/versitygw" --version | head -1 >&2
+  "$1/versitygw" --version >&2
 }
 
 # complete NAME RECIPE MAKE ARG...: runs MAKE ARG... DIR once; a higher RECIPE has every machine run it anew. The
