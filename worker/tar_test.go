@@ -222,7 +222,8 @@ func pointInTime(t *testing.T, b *bed, outside string) {
 	b.verify(t, got, before)
 }
 
-// damagedBeforeProof: one byte that changed meanwhile, and the backup is not DONE.
+// damagedBeforeProof: a few bytes that changed meanwhile, and the backup is not DONE.
+// A single one may be another way to write the same: a match at another distance.
 func damagedBeforeProof(t *testing.T, b *bed) {
 	var once sync.Once
 	b.on(t, func(t testing.TB, _ int, point string) {
@@ -242,12 +243,15 @@ func damagedBeforeProof(t *testing.T, b *bed) {
 				t.Error(err)
 				return
 			}
-			one := make([]byte, 1)
+			some := make([]byte, 64)
 			at := info.Size() / 2
-			if _, err := f.ReadAt(one, at); err != nil {
+			if _, err := f.ReadAt(some, at); err != nil {
 				t.Error(err)
 			}
-			if _, err := f.WriteAt([]byte{one[0] ^ 0x10}, at); err != nil {
+			for i := range some {
+				some[i] ^= 0xff
+			}
+			if _, err := f.WriteAt(some, at); err != nil {
 				t.Error(err)
 			}
 		})
