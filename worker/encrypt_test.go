@@ -234,7 +234,17 @@ func killedWhileItEncrypts(t *testing.T, b *bed, k keyring) {
 func fullWhileItEncrypts(t *testing.T, b *bed, k keyring) {
 	before := b.count(t)
 	filler := ""
-	r := b.whileItEncrypts(t, k, func() { filler = fillUp(t, b.Home) })
+	r := b.whileItEncrypts(t, k, func() {
+		filler = fillUp(t, b.Home)
+		// gpg waits until the backup has noticed.
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+			id, _ := b.newest()
+			if info, err := b.cat.Get(id); err == nil && info.Status == backup.Failed {
+				return
+			}
+		}
+		t.Error("the backup does not notice")
+	})
 	id, _ := b.newest()
 	info, err := b.cat.Get(id)
 	if err != nil || r.Code != 1 || info.Status != backup.Failed || info.Error == nil || !strings.Contains(*info.Error, "no space is left") {
