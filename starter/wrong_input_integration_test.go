@@ -156,7 +156,7 @@ func TestWrongInput(t *testing.T) {
 			{"no server in status", "host=127.0.0.1 port==>host=127.0.0.1 port=1 keepalives_idle=", []string{"status", "main"}, 0, []string{"WARNING", "is the server running", "Last available backup"}},
 			{"Nagios", "host=127.0.0.1 port==>host=127.0.0.1 port=1 keepalives_idle=", []string{"check", "main", "--nagios"}, 2, []string{"HOLDFAST CRITICAL - 1 of 1 server failed: main"}},
 			{"old pg_basebackup", "path_prefix = " + s.BinDir + "=>path_prefix = " + s.oldBaseBackup(), []string{"check", "main"}, 1, []string{"pg_basebackup compatible: FAILED", "postgresql-client-15"}},
-			{"an option that is not implemented", "backup_method = postgres=>backup_method = postgres\nencryption = gpg\nencryption_key_id = x", []string{"check", "main"}, 1, []string{"configuration: FAILED", "encryption = gpg"}},
+			{"encryption of plain files", "backup_method = postgres=>backup_method = postgres\nencryption = gpg\nencryption_key_id = x", []string{"check", "main"}, 1, []string{"configuration: FAILED", "encryption = gpg", "only archives are encrypted"}},
 		})
 	})
 	t.Run("WAL", func(t *testing.T) {
