@@ -27,17 +27,26 @@ const (
 	tidying = time.Minute
 	// skew is the difference of clocks that harms nothing.
 	skew = time.Minute
+	// grace is for how long a step may go on after an interruption: a request that is cut
+	// off may still be carried out, after everything was removed.
+	grace = 5 * time.Second
 )
 
 // Run checks a store, with now as this host's clock. It fails only when ctx ends,
 // with Cancelled; what it made is removed then, too.
 func Run(ctx context.Context, store objstore.Store, now func() time.Time) ([]check.Item, error) {
-	c := &checking{ctx: ctx, store: store, now: now, prefix: Prefix + strings.ToLower(rand.Text()) + "/"}
+	steps, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cut) })()
+	c := &checking{interrupted: ctx.Done(), ctx: steps, store: store, now: now, prefix: Prefix + strings.ToLower(rand.Text()) + "/"}
 	var left error
 	if c.run() {
 		left = c.tidy()
 	}
 	switch {
+	case ctx.Err() != nil && left == nil && steps.Err() != nil:
+		return nil, fault.New(fault.Cancelled, "check", "the store", "it was interrupted, and a request was cut off that took longer than %v; the store may still carry it out, below %s", grace, c.prefix).
+			WithHint("check again after a day, which removes what is there")
 	case ctx.Err() != nil && left != nil:
 		return nil, fault.New(fault.Cancelled, "check", "the store", "it was interrupted, and what lies below %s could not be removed: %w", c.prefix, left).
 			WithHint("remove it by hand, or check again after a day, which removes it")
@@ -52,17 +61,20 @@ func Run(ctx context.Context, store objstore.Store, now func() time.Time) ([]che
 }
 
 type checking struct {
-	ctx    context.Context
-	store  objstore.Store
-	now    func() time.Time
-	prefix string
-	items  []check.Item
+	interrupted <-chan struct{} // no further step is begun
+	ctx         context.Context // of the requests
+	store       objstore.Store
+	now         func() time.Time
+	prefix      string
+	items       []check.Item
 }
 
 // try adds an item that is well when step is; step may say more.
 func (c *checking) try(name string, step func() (string, error)) bool {
-	if c.ctx.Err() != nil {
+	select {
+	case <-c.interrupted:
 		return false
+	default:
 	}
 	hint, err := step()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/check"
@@ -141,6 +142,30 @@ func TestInterrupted(t *testing.T) {
 		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 			t.Errorf("%d: left: %v, %v", n, entries, err)
 		}
+	}
+}
+
+// TestInterruptedWhileAStoreHangs: the request is cut off, and it is said that it may still be carried out.
+func TestInterruptedWhileAStoreHangs(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := bent{Store: open(t, dir), put: func(s *file.Store, ctx context.Context, key string, r io.Reader, o objstore.PutOptions) (objstore.Object, error) {
+			if strings.HasSuffix(key, "large") {
+				cancel()
+				<-ctx.Done()
+				return objstore.Object{}, ctx.Err()
+			}
+			return s.Put(ctx, key, r, o)
+		}}
+		began := time.Now()
+		_, err := storecheck.Run(ctx, s, time.Now)
+		if took := time.Since(began); took != 5*time.Second || !fault.Is(err, fault.Cancelled) || !strings.Contains(err.Error(), "may still carry it out") {
+			t.Errorf("after %v: %v", took, err)
+		}
+	})
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("left: %v, %v", entries, err)
 	}
 }
 
