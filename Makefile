@@ -54,7 +54,9 @@ test-engine: engine  ## the embedded server's own tests
 test-integration: build testbed  ## the tests that need PostgreSQL, Barman or Temporal
 	@.ci/need.sh gcc
 	@.ci/need.sh chromium
-	go test -tags integration -count=1 -p 2 -parallel 6 -timeout 20m -run '^($(INTEGRATION_TESTS))$$' $(INTEGRATION)
+	$(TOOL) gotestsum --format pkgname-and-test-fails --hide-summary=skipped --packages='$(INTEGRATION)' \
+		--rerun-fails=1 --rerun-fails-max-failures=4 --rerun-fails-run-root-test --rerun-fails-report=build/failed-once.txt \
+		-- -tags integration -count=1 -p 2 -parallel 6 -timeout 20m -run '^($(INTEGRATION_TESTS))$$'
 
 test-kill: build testbed  ## every kill point of every method; hours; KILL_FOR=30m ends a sitting, the next one goes on
 	@mkdir -p build
