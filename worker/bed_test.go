@@ -4,10 +4,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -212,7 +214,12 @@ func (b *bed) verify(t *testing.T, got taken, before int) {
 	}
 	c.AmCheck(t)
 	c.Stop(t, pgtest.Immediate)
-	if err := b.cat.Remove(got.ID); err != nil {
+	if info.Parent != nil {
+		if parent, err := b.cat.Get(*info.Parent); err != nil || !slices.Equal(parent.Children, []backup.ID{got.ID}) {
+			t.Errorf("the parent lists %v, %v", parent, err)
+		}
+	}
+	if err := errors.Join(b.cat.Disown(info), b.cat.Remove(got.ID)); err != nil {
 		t.Error(err)
 	}
 }

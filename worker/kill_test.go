@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -26,6 +27,8 @@ type kind struct {
 	versions []string
 	daily    bool // CI kills it, too
 	bed      func(t *testing.T, version string) *bed
+	before   func(b *bed, t *testing.T) // may be nil
+	args     []string                   // of the command that takes the backup
 	after    func(b *bed, t *testing.T) // what else must be so afterwards; may be nil
 }
 
@@ -50,6 +53,12 @@ var killKinds = []kind{
 		b.follow(t, config.MethodPostgres, "always", "primary_conninfo = "+b.Cluster.DSN())
 		return b
 	}},
+	{name: "postgres, incremental", method: config.MethodPostgres, versions: pgtest.Versions()[1:],
+		before: (*bed).changed, args: []string{"--incremental", "latest-full"}, bed: func(t *testing.T, version string) *bed {
+			b := newBed(t, config.MethodPostgres, version, "summarize_wal = on")
+			b.backup(t)
+			return b
+		}},
 }
 
 // scenario is one kill: a victim at a step's boundary.
@@ -142,16 +151,26 @@ func (b *bed) killAt(t testing.TB, s scenario) (hit <-chan struct{}) {
 	return done
 }
 
-func (b *bed) try(t *testing.T, s scenario) taken {
-	if s.Victim == "storm" {
-		return b.storm(t, s.Point)
-	}
+// try kills once, or a storm, while a backup is taken.
+func (b *bed) try(t *testing.T, s scenario, args ...string) taken {
+	args = slices.Concat(slow, args)
 	before := b.count(t)
-	hit := b.killAt(t, s)
-	got := b.backup(t, slow...)
-	await(t, hit, s.String())
+	var got taken
+	if s.Victim == "storm" {
+		got = b.storm(t, s.Point, args)
+	} else {
+		hit := b.killAt(t, s)
+		got = b.backup(t, args...)
+		await(t, hit, s.String())
+	}
 	b.verify(t, got, before)
 	return got
+}
+
+// changed makes an incremental backup large enough to be hit in the middle.
+func (b *bed) changed(t *testing.T) {
+	b.Cluster.Exec(t, "UPDATE plain SET payload = repeat(md5(random()::text), 8)")
+	b.rows = b.Cluster.Fingerprint(t)
 }
 
 // shards is how many installations share the scenarios of a method: most of a
@@ -192,7 +211,10 @@ func TestKill(t *testing.T) {
 						if n%shards == shard && !results.passed(s.String()) && !results.sittingIsOver() {
 							t.Run(s.Victim+"/"+s.Point, func(t *testing.T) {
 								began := time.Now()
-								got := b.try(t, s)
+								if k.before != nil {
+									k.before(b, t)
+								}
+								got := b.try(t, s, k.args...)
 								if k.after != nil {
 									k.after(b, t)
 								}
@@ -206,14 +228,13 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// storm kills at random, several times in one backup.
-func (b *bed) storm(t *testing.T, number string) taken {
+// storm takes a backup and kills at random meanwhile, several times.
+func (b *bed) storm(t *testing.T, number string, args []string) taken {
 	seed, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
 	random := rand.New(rand.NewPCG(seed, 20261124))
-	before := b.count(t)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	b.on(t, func(t testing.TB, _ int, point string) {
@@ -235,9 +256,8 @@ func (b *bed) storm(t *testing.T, number string) taken {
 			}()
 		})
 	})
-	got := b.backup(t, slow...)
+	got := b.backup(t, args...)
 	close(stop)
 	<-stopped
-	b.verify(t, got, before)
 	return got
 }
