@@ -288,11 +288,11 @@ func (c *baseBackup) progress() Progress {
 	if c.encrypting.Load() {
 		return Progress{What: "encrypts the copy", Done: c.encrypted.Load()}
 	}
-	what := p.Describe()
-	if trouble := c.trouble.Load(); trouble != nil && *trouble != "" {
-		what += ": " + *trouble
+	out := Progress{What: p.Describe(), Done: p.DoneKB << 10, Total: p.TotalKB << 10}
+	if trouble := c.trouble.Load(); trouble != nil {
+		out.Trouble = *trouble
 	}
-	return Progress{What: what, Done: p.DoneKB << 10, Total: p.TotalKB << 10}
+	return out
 }
 
 // lastWords is what a pg_basebackup said of its progress in the end.

@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -36,9 +37,10 @@ func (e *ender) ask(ctx context.Context, now time.Time, name string) (trouble st
 	e.asked, e.trouble = now, ""
 	ctx, cancel := context.WithTimeout(ctx, askEvery)
 	defer cancel()
-	standby, err := e.end(ctx, e.settings.Conninfo.Reveal(), name)
-	if err != nil || !standby {
-		return ""
+	standby, failing, err := e.endHere(ctx, name)
+	e.trouble = failing
+	if err != nil || !standby || failing != "" {
+		return e.trouble
 	}
 	if e.settings.PrimaryConninfo.IsZero() {
 		if now.Sub(e.began) >= idleAfter {
@@ -63,6 +65,25 @@ func (e *ender) end(ctx context.Context, conninfo, name string) (standby bool, e
 	return c.EndSegment(ctx, name)
 }
 
+// endHere is end for the server itself, which also says why it cannot archive.
+func (e *ender) endHere(ctx context.Context, name string) (standby bool, failing string, err error) {
+	c, err := e.connect(ctx, e.settings.Conninfo.Reveal())
+	if err != nil {
+		return false, "", err
+	}
+	defer c.Close()
+	if standby, err = c.EndSegment(ctx, name); err != nil {
+		return standby, "", err
+	}
+	if e.settings.StreamingArchiver && name != "" {
+		return standby, "", nil // the WAL comes another way
+	}
+	if a, err := c.Archiver(ctx); err == nil && a.Failing() {
+		failing = fmt.Sprintf("archive_command fails, at %s for %s; the server's log says why", a.FailedAt.Local().Format(time.TimeOnly), a.LastFailed)
+	}
+	return standby, failing, nil
+}
+
 // endOnPrimary is end for the primary, which after primary_checkpoint_timeout
 // makes a checkpoint, once: it switches even if nobody has written anything.
 func (e *ender) endOnPrimary(ctx context.Context, now time.Time, name string) (standby bool, err error) {
@@ -85,8 +106,8 @@ func (e *ender) endOnPrimary(ctx context.Context, now time.Time, name string) (s
 }
 
 // saying is what a heartbeat says while that changes.
-type saying struct{ text atomic.Pointer[string] }
+type saying struct{ now atomic.Pointer[Progress] }
 
-func (s *saying) set(text string) { s.text.Store(&text) }
+func (s *saying) set(what, trouble string) { s.now.Store(&Progress{What: what, Trouble: trouble}) }
 
-func (s *saying) progress() Progress { return Progress{What: *s.text.Load()} }
+func (s *saying) progress() Progress { return *s.now.Load() }

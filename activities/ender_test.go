@@ -26,7 +26,11 @@ func (a asked) Facts(context.Context) (postgres.Facts, error) {
 }
 
 func (a asked) Archiver(context.Context) (postgres.Archiver, error) {
-	return postgres.Archiver{LastWAL: a.archived}, nil
+	out := postgres.Archiver{LastWAL: a.archived}
+	if a.name == "failing" {
+		out.LastFailed, out.FailedAt = "000000010000000000000006", time.Now()
+	}
+	return out, nil
 }
 func (a asked) CheckPrivileges(context.Context) error { return nil }
 func (a asked) Close()                                {}
@@ -61,7 +65,11 @@ func TestEnder(t *testing.T) {
 		segment         string
 		want            []string
 		trouble         string
+		streamed        bool
 	}{
+		{title: "a server that cannot archive", server: "failing", segment: wal, want: slices.Repeat([]string{"failing ends " + wal}, 5), trouble: "archive_command fails"},
+		{title: "a server that cannot archive, under pg_basebackup", server: "failing", streamed: true, trouble: "for 000000010000000000000006"},
+		{title: "a server that cannot archive what is streamed", server: "failing", segment: wal, streamed: true, want: slices.Repeat([]string{"failing ends " + wal}, 5)},
 		{title: "a primary", server: "primary", segment: wal, want: slices.Repeat([]string{"primary ends " + wal}, 5)},
 		{title: "a primary ends what pg_basebackup waits for by itself", server: "primary"},
 		{title: "a primary that is not named", server: "standby", segment: wal, trouble: "set primary_conninfo"},
@@ -83,7 +91,7 @@ func TestEnder(t *testing.T) {
 			}
 			began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 			e := ender{connect: connect, began: began,
-				settings: &config.Server{ConnectionOptions: config.ConnectionOptions{Conninfo: config.NewDSN(c.server), PrimaryConninfo: config.NewDSN(c.primary), PrimaryCheckpointTimeout: c.checkpoint}}}
+				settings: &config.Server{ConnectionOptions: config.ConnectionOptions{Conninfo: config.NewDSN(c.server), PrimaryConninfo: config.NewDSN(c.primary), PrimaryCheckpointTimeout: c.checkpoint}, WALOptions: config.WALOptions{StreamingArchiver: c.streamed}}}
 			var trouble string
 			for _, s := range at {
 				trouble = e.ask(t.Context(), began.Add(time.Duration(s)*time.Second), c.segment)

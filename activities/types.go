@@ -121,8 +121,17 @@ type CopiedItem struct {
 
 // Progress is a heartbeat's detail.
 type Progress struct {
-	What  string `json:"what"` // in words for people
-	Done  int64  `json:"done"` // bytes
-	Total int64  `json:"total"`
-	Files int64  `json:"files,omitempty"`
+	What    string `json:"what"`              // in words for people
+	Trouble string `json:"trouble,omitempty"` // why it may never end, in words for people; "" for no reason
+	Done    int64  `json:"done"`              // bytes
+	Total   int64  `json:"total"`
+	Files   int64  `json:"files,omitempty"`
+}
+
+// Doing is what is done and what stands in its way.
+func (p Progress) Doing() string {
+	if p.Trouble == "" {
+		return p.What
+	}
+	return p.What + ": " + p.Trouble
 }

@@ -36,7 +36,7 @@ func (w *WAL) open(ref Ref) (*config.Server, *walarchive.Archive, *backupinfo.In
 // its end is there; false when that took longer than within.
 func (w *WAL) WaitForWAL(ctx context.Context, ref Ref, within time.Duration) (bool, error) {
 	var said saying
-	said.set("waits for the WAL of the backup")
+	said.set("waits for the WAL of the backup", "")
 	beating, stop := beat(ctx, said.progress)
 	defer stop()
 	s, archive, info, err := w.open(ref)
@@ -45,7 +45,7 @@ func (w *WAL) WaitForWAL(ctx context.Context, ref Ref, within time.Duration) (bo
 	}
 	w.markEnd(beating, s, info)
 	waits := fmt.Sprintf("waits for WAL segments %s to %s", *info.BeginWAL, *info.EndWAL)
-	said.set(waits)
+	said.set(waits, "")
 	deadline := time.Now().Add(within)
 	end := ender{connect: w.Connect, settings: s, began: time.Now()}
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
@@ -60,9 +60,7 @@ func (w *WAL) WaitForWAL(ctx context.Context, ref Ref, within time.Duration) (bo
 		if time.Now().After(deadline) {
 			return false, nil
 		}
-		if trouble := end.ask(beating, time.Now(), *info.EndWAL); trouble != "" {
-			said.set(waits + ": " + trouble)
-		}
+		said.set(waits, end.ask(beating, time.Now(), *info.EndWAL))
 		select {
 		case <-beating.Done():
 			return false, report(beating, context.Cause(beating))

@@ -207,8 +207,13 @@ func describeRun(ctx context.Context, c client.Client, id string, d *workflowser
 	for _, p := range d.GetPendingActivities() {
 		var at activities.Progress
 		if p.GetState() == enums.PENDING_ACTIVITY_STATE_STARTED && p.GetActivityType().GetName() != "HoldSession" &&
-			converter.GetDefaultDataConverter().FromPayloads(p.GetHeartbeatDetails(), &at) == nil && at.Total > 0 {
-			text += fmt.Sprintf(", %s %s of %s (%d %%)", at.What, report.Size(at.Done), report.Size(at.Total), 100*at.Done/at.Total)
+			converter.GetDefaultDataConverter().FromPayloads(p.GetHeartbeatDetails(), &at) == nil {
+			if at.Total > 0 {
+				text += fmt.Sprintf(", %s of %s (%d %%)", report.Size(at.Done), report.Size(at.Total), 100*at.Done/at.Total)
+			}
+			if at.What != "" {
+				text += ", " + at.Doing()
+			}
 		}
 	}
 	for _, l := range st.Losses {

@@ -105,6 +105,7 @@ type watcher struct {
 	phase   string
 	losses  int
 	speed   speed
+	trouble string // the latest that was told
 	silent  int
 	warned  bool
 	retried map[string]int32 // the attempts of activities that were told
@@ -145,6 +146,11 @@ func (w *watcher) look(ctx context.Context) {
 			// Until a new process has told something, what the dead one told is shown.
 			if told := p.GetLastHeartbeatTime().AsTime(); at.Total > 0 && told.After(p.GetLastStartedTime().AsTime()) {
 				w.speed.add(told, at.Done)
+			}
+			if at.Trouble != "" && at.Trouble != w.trouble {
+				w.trouble = at.Trouble
+				w.line.clear()
+				w.warn("%s: %s", w.phase, at.Doing())
 			}
 			w.line.draw(describeProgress(at, &w.speed))
 		}

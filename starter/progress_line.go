@@ -46,13 +46,13 @@ func (l *progressLine) clear() {
 // describeProgress is how far something is, what matters most first.
 func describeProgress(p activities.Progress, s *speed) string {
 	if p.Total <= 0 {
-		return p.What
+		return p.Doing()
 	}
 	parts := []string{fmt.Sprintf("%3d %%", 100*p.Done/p.Total), report.Size(p.Done) + " of " + report.Size(p.Total)}
 	if per := s.perSecond(); per > 0 {
 		parts = append(parts, report.Size(per)+"/s", "ETA "+roughly(float64(p.Total-p.Done)/float64(per)).String())
 	}
-	return strings.Join(append(parts, p.What), "  ")
+	return strings.Join(append(parts, p.Doing()), "  ")
 }
 
 // speed is that of the last while, from the times at which it was told.

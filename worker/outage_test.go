@@ -118,3 +118,32 @@ func fillUp(t testing.TB, home string) string {
 	}
 	return filler
 }
+
+// A backup whose WAL cannot be archived says why it waits, and ends well when
+// that is cured.
+func TestAFailingArchiveCommandIsNamed(t *testing.T) {
+	t.Parallel()
+	eachMethod(t, func(t *testing.T, b *bed, _ string) {
+		before := b.count(t)
+		b.archiveWith(t, "false")
+		ended := make(chan stacktest.Result, 1)
+		go func() { ended <- b.Holdfast(t, "-f", "json", "backup", stacktest.Server, "--wait") }()
+		const says = "archive_command fails"
+		for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+			if strings.Contains(b.Must(t, "status", stacktest.Server).Stdout, says) {
+				break
+			}
+			if time.Now().After(deadline) || len(ended) > 0 {
+				t.Error("status does not say why the backup waits")
+				break
+			}
+		}
+		b.Cluster.Exec(t, "alter system reset archive_command")
+		b.Cluster.Exec(t, "select pg_reload_conf()")
+		r := <-ended
+		if !strings.Contains(r.Stdout, says) {
+			t.Errorf("the backup does not say why it waits: %s", r.Stdout)
+		}
+		b.verify(t, took(t, r), before)
+	})
+}

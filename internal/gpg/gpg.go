@@ -107,7 +107,7 @@ func (k *Keys) find() (string, error) {
 }
 
 // batch keeps gpg from asking anybody.
-var batch = []string{"--batch", "--yes", "--no-tty", "--quiet", "--pinentry-mode", "loopback"}
+var batch = []string{"--batch", "--yes", "--no-tty", "--quiet", "--pinentry-mode", "loopback", "--no-auto-key-locate"}
 
 // NewWriter encrypts into w. Close ends the stream; it does not close w. It must
 // be called, also when what was written is not wanted.
@@ -129,7 +129,7 @@ func (k *Keys) unencrypted(err error) error {
 		return err
 	}
 	return fault.New(fault.Tool, "encrypt for", k.recipient, "%w", err).
-		WithHint("see that the key of encryption_key_id is in the keyring of the user that runs holdfast, and has not expired: gpg --list-keys '%s'", k.recipient)
+		WithHint("see that the key of encryption_key_id is in the keyring of the user that runs holdfast, has not expired and can encrypt ([E]): gpg --list-keys '%s'", k.recipient)
 }
 
 // Try encrypts a few bytes, to find out whether a backup could be.

@@ -136,6 +136,13 @@ func TestWhoCannotOpen(t *testing.T) {
 	if err := of(t, "nobody@example.org", "").Try(context.Background()); !fault.Is(err, fault.Tool) || !strings.Contains(fault.HintOf(err), "nobody@example.org") {
 		t.Error(err)
 	}
+	// A key that can only sign; nobody looks for a better one in the network.
+	if out, err := exec.Command("gpg", "--batch", "--pinentry-mode", "loopback", "--passphrase", "", "--quick-generate-key", "signer@example.org", "ed25519", "sign").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := of(t, "signer@example.org", "").Try(context.Background()); !fault.Is(err, fault.Tool) || !strings.Contains(err.Error(), "Unusable public key") || !strings.Contains(fault.HintOf(err), "can encrypt") {
+		t.Errorf("%v (%s)", err, fault.HintOf(err))
+	}
 	keys(t, "") // another keyring
 	if _, err := opened(of(t, "one@example.org", "echo geheim"), stored); !IsLocked(err) {
 		t.Error(err)
