@@ -98,6 +98,9 @@ func TestBadFiles(t *testing.T) {
 			":7: [main] backup_compression_level = 3: it has no effect without backup_compression; set that to gzip, lz4, zstd or none, or remove the line",
 			":8: [main] backup_compression_location = client: it has no effect without backup_compression; set that to gzip, lz4, zstd or none, or remove the line",
 			":9: [main] backup_compression_workers = 2: it has no effect without backup_compression; set that to gzip, lz4, zstd or none, or remove the line"}, ""},
+		{"a quote without an end", "[a]\nconninfo = host=a\nssh_command = ssh -i 'my key pg\n", []string{
+			"!:5: [a] ssh_command = ssh -i 'my key pg: the quote ' has no end; close it, or put a backslash before it",
+		}, "a"},
 		{"rsync", "[a]\nconninfo = host=a\n[b]\nconninfo = host=b\nbackup_method = local-rsync\nssh_command = ssh b\nbackup_compression = none\nbackup_options = exclusive_backup,concurrent_backup\n", []string{
 			"!:3: [a] ssh_command: backup_method = rsync needs it; set it to a command such as ssh postgres@pg, or use backup_method = postgres",
 			"!:8: [b] ssh_command = ssh b: local-rsync reads the files of this host; remove it, or use backup_method = rsync",

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/holdfast-pg/holdfast/internal/shellwords"
 )
 
 func (s *Server) fail(field any, message, hint string) {
@@ -72,6 +74,10 @@ func (s *Server) checkSSH() {
 	case !local && s.SSHCommand == "":
 		s.fail(&s.SSHCommand, "backup_method = "+s.BackupMethod+" needs it",
 			"set it to a command such as ssh postgres@pg, or use backup_method = postgres")
+	default:
+		if _, err := shellwords.Split(s.SSHCommand); err != nil {
+			s.fail(&s.SSHCommand, err.Error(), "close it, or put a backslash before it")
+		}
 	}
 }
 

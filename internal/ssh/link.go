@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/shellwords"
 )
 
 // Link leads to one host until it is closed. Its methods may be called by
@@ -32,9 +33,12 @@ type Link struct {
 // Open logs in. The programs that the link runs on this host have env in their
 // environment, and end with this process.
 func Open(ctx context.Context, text string, env ...string) (*Link, error) {
-	words, err := Words(text)
+	words, err := shellwords.Split(text)
+	if err == nil && len(words) == 0 {
+		err = errors.New("it is empty")
+	}
 	if err != nil {
-		return nil, err
+		return nil, fault.New(fault.Config, "read", "ssh_command", "%w", err).WithHint("set it to a command such as ssh postgres@pg")
 	}
 	program, err := command.Find(words[0], "")
 	if filepath.IsAbs(words[0]) {

@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
+	"github.com/holdfast-pg/holdfast/internal/shellwords"
 	"github.com/holdfast-pg/holdfast/internal/sshtest"
 )
 
@@ -102,7 +103,7 @@ func TestTroubleHasItsCure(t *testing.T) {
 func TestOptionsOfTheUserStay(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{Config: []string{"ServerAliveInterval 7"}})
-	words, err := Words(s.Command() + " -o ConnectTimeout=3")
+	words, err := shellwords.Split(s.Command() + " -o ConnectTimeout=3")
 	require.NoError(t, err)
 	options, share := complete(t.Context(), "/usr/bin/ssh", words)
 	assert.Equal(t, []string{"-o", "BatchMode=yes"}, options)

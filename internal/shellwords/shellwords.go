@@ -1,14 +1,15 @@
-package ssh
+// Package shellwords splits commands into words. It is no shell: it expands and
+// runs nothing.
+package shellwords
 
 import (
+	"fmt"
 	"strings"
-
-	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
-// Words splits a command as a shell does (POSIX, Shell Command Language, 2.2
-// Quoting); nothing is expanded.
-func Words(text string) ([]string, error) {
+// Split splits a command as a shell does (POSIX, Shell Command Language, 2.2
+// Quoting); nothing is expanded. It fails when a quote has no end.
+func Split(text string) ([]string, error) {
 	var out []string
 	var word strings.Builder
 	inWord, quote := false, byte(0)
@@ -53,18 +54,10 @@ func Words(text string) ([]string, error) {
 		}
 	}
 	if quote != 0 {
-		return nil, fault.New(fault.Config, "read", "ssh_command", "the quote %c has no end in %q", quote, text).WithHint("close it, or put a backslash before it")
+		return nil, fmt.Errorf("the quote %c has no end", quote)
 	}
 	if inWord {
 		out = append(out, word.String())
 	}
-	if len(out) == 0 {
-		return nil, fault.New(fault.Config, "read", "ssh_command", "it is empty").WithHint("set it to a command such as ssh postgres@pg")
-	}
 	return out, nil
-}
-
-// Quote makes one word of a shell out of any text.
-func Quote(text string) string {
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
