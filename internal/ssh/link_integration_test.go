@@ -129,9 +129,12 @@ func TestOneConnection(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{MaxSessions: 1})
 	l := open(t, s.Command())
-	where := run(t, l, `echo "$SSH_CONNECTION"`)
-	assert.Eventually(t, func() bool { return run(t, l, `echo "$SSH_CONNECTION"`) == where }, 30*time.Second, time.Millisecond,
-		"two scripts share a connection, once the first session has ended")
+	var where string
+	assert.Eventually(t, func() bool {
+		before := where
+		where = run(t, l, `echo "$SSH_CONNECTION"`)
+		return where == before
+	}, 30*time.Second, time.Millisecond, "two scripts share a connection, once the session before them has ended")
 	t.Run("more sessions than it may have", func(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 3 {
