@@ -4,12 +4,16 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/barmantest"
@@ -32,7 +36,7 @@ func TestIncremental(t *testing.T) {
 	for _, version := range pgtest.Versions()[1:] { // a chain on 17 is in TestMatrix
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			f := &family{bed: newBed(t, config.MethodPostgres, version, "summarize_wal = on"), hashes: map[backup.ID]string{}}
+			f := &family{bed: newBedAt(t, cloningDisk(t), config.MethodPostgres, version, "summarize_wal = on"), hashes: map[backup.ID]string{}}
 			f.grow(t)
 			f.Cluster.Exec(t, "UPDATE plain SET payload = 'first' WHERE id % 100 = 0; CREATE TABLE born AS SELECT * FROM elsewhere LIMIT 500")
 			f.grow(t, "--incremental", "latest-full")
@@ -140,14 +144,15 @@ func (f *family) restoring(dest string, id backup.ID, args ...string) []string {
 // nothing in the catalogue.
 func (f *family) combined(t *testing.T, mode string) {
 	home := pgtest.Dir(t)
+	if mode == "clone" || mode == "copy-file-range" {
+		f.refusedElsewhere(t, mode, home)
+		home = filepath.Join(filepath.Dir(f.Home), mode) // where the backups are
+		if err := errors.Join(os.Mkdir(home, 0o777), os.Chmod(home, 0o777)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	dest := filepath.Join(home, "restored")
 	r := f.Holdfast(t, f.restoring(dest, f.newestID(), "--combine-mode", mode)...)
-	if mode == "clone" && r.Code == 4 && strings.Contains(r.Stderr, "--combine-mode copy") {
-		if left, err := os.ReadDir(home); err != nil || len(left) > 0 {
-			t.Errorf("left behind: %v, %v", left, err)
-		}
-		return // this file system clones nothing, and that was said
-	}
 	if r.Code != 0 || mode == "copy" && !strings.Contains(r.Stdout, "is restored to") {
 		t.Fatalf("exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 	}
@@ -161,6 +166,35 @@ func (f *family) combined(t *testing.T, mode string) {
 	}
 	f.started(t, dest)
 	f.untouched(t)
+}
+
+// refusedElsewhere: what is on another file system than the backups can neither
+// share blocks with them nor keep anything of the attempt.
+func (f *family) refusedElsewhere(t *testing.T, mode, home string) {
+	t.Helper()
+	r := f.Holdfast(t, f.restoring(filepath.Join(home, "restored"), f.newestID(), "--combine-mode", mode)...)
+	if r.Code != 4 || !strings.Contains(r.Stderr, "--combine-mode copy") {
+		t.Errorf("exit code %d: %s", r.Code, r.Stderr)
+	}
+	if left, err := os.ReadDir(home); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// cloningDisk is a file system that can clone files.
+func cloningDisk(t *testing.T) string {
+	t.Helper()
+	dir := pgtest.Dir(t)
+	image, at := filepath.Join(dir, "xfs"), filepath.Join(dir, "mounted")
+	if out, err := exec.Command("sh", "-ec", `truncate -s 2G "$1"; mkfs.xfs -q -m reflink=1 "$1"; mkdir "$2"; mount -o loop "$1" "$2"; chmod 777 "$2"`, "sh", image, at).CombinedOutput(); err != nil {
+		t.Fatalf("a file system that clones files cannot be mounted (the tests run as root): %v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) })
+	home := filepath.Join(at, "backups")
+	if err := errors.Join(os.Mkdir(home, 0o777), os.Chmod(home, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	return home
 }
 
 // barmanAgrees: Barman lists and shows the chain as we do, and restores it.
