@@ -17,12 +17,12 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/fence"
 	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
-	"github.com/holdfast-pg/holdfast/internal/rsync"
 )
 
 // BaseBackup copies with pg_basebackup, which cannot resume: it runs detached,
@@ -142,7 +142,7 @@ func (c *baseBackup) leftOut(info *backupinfo.Info) []string {
 	if c.settings.ExternalConfiguration {
 		return nil
 	}
-	here := place(rsync.Below)
+	here := place(datadir.Below)
 	outside := here.includedOutside(info)
 	for _, path := range []*string{info.ConfigFile, info.HBAFile, info.IdentFile} {
 		if path != nil && *path != "" && !here.insideData(info, *path) {

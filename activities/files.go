@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 	"github.com/holdfast-pg/holdfast/internal/rsync"
@@ -60,7 +61,7 @@ func copyFiles(ctx context.Context, s *config.Server, ref Ref, p *rsync.Progress
 	if err != nil {
 		return Copied{}, err
 	}
-	place := place(rsync.Below)
+	place := place(datadir.Below)
 	var link *ssh.Link
 	if s.BackupMethod == config.MethodRsync {
 		// What the link runs here is found like everything else that works for the claim.
@@ -119,10 +120,10 @@ func placeOn(ctx context.Context, host rsync.Host, info *backupinfo.Info) (place
 	}
 	real, err := rsync.RealPaths(ctx, host, paths)
 	return func(dir, path string) (string, bool) {
-		if rel, inside := rsync.Inside(dir, path); inside {
+		if rel, inside := datadir.Inside(dir, path); inside {
 			return rel, true
 		}
-		return rsync.Inside(real[dir], real[path])
+		return datadir.Inside(real[dir], real[path])
 	}, err
 }
 
@@ -151,25 +152,25 @@ func planFiles(s *config.Server, cat *catalog.Catalog, info *backupinfo.Info, pl
 		Jobs: s.ParallelJobs, StartBatch: s.ParallelJobsStartBatchSize, StartPeriod: s.ParallelJobsStartPeriod,
 		RetryTimes: s.BasebackupRetryTimes, RetrySleep: s.BasebackupRetrySleep,
 	}
-	main := rsync.Tree{Name: "pgdata", Source: pgdata, Dest: data, Exclude: slices.Concat(rsync.DataExclusions, rsync.Exclusions), RateKB: s.BandwidthLimit}
+	main := rsync.Tree{Name: "pgdata", Source: pgdata, Dest: data, Exclude: slices.Concat(datadir.DataExclusions, datadir.Exclusions), RateKB: s.BandwidthLimit}
 	for _, t := range info.Tablespaces {
 		oid := strconv.FormatUint(uint64(t.OID), 10)
 		location := locationOf(info, t)
 		if rel, inside := place(pgdata, location); inside {
-			main.Exclude = append(main.Exclude, rsync.Literal(rel))
+			main.Exclude = append(main.Exclude, datadir.Literal(rel))
 		}
 		rate, own := s.TablespaceBandwidthLimit[t.Name]
 		if !own {
 			rate = s.BandwidthLimit
 		}
 		job.Trees = append(job.Trees, rsync.Tree{Name: t.Name, Source: location, Dest: cat.TablespaceDir(info.ID, t.OID), Path: "pg_tblspc/" + oid,
-			Only: fmt.Sprintf("PG_%d_*", major), Exclude: rsync.Exclusions, RateKB: rate})
+			Only: fmt.Sprintf("PG_%d_*", major), Exclude: datadir.Exclusions, RateKB: rate})
 	}
 	if job.Singles, err = place.configFiles(info, data); err != nil {
 		return job, err
 	}
 	for _, c := range job.Singles {
-		main.Exclude = append(main.Exclude, rsync.Literal(c.Path))
+		main.Exclude = append(main.Exclude, datadir.Literal(c.Path))
 	}
 	job.Trees = append(job.Trees, main)
 	return job, reuseFiles(&job, s, cat, info)

@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
 	"github.com/holdfast-pg/holdfast/internal/rsync"
 )
@@ -145,7 +146,7 @@ func TestCopyFilesReusesThePreviousBackup(t *testing.T) {
 	// A tablespace that is new since.
 	c.info.Tablespaces[0].OID = 17009
 	require.NoError(t, c.cat.Save(c.info))
-	job, err := planFiles(c.server, c.cat, c.info, rsync.Below)
+	job, err := planFiles(c.server, c.cat, c.info, datadir.Below)
 	require.NoError(t, err)
 	assert.Equal(t, rsync.ReuseLink, job.Reuse)
 	assert.Empty(t, job.Trees[0].Previous)
@@ -159,7 +160,7 @@ func TestCopyFilesReusesThePreviousBackup(t *testing.T) {
 	c.begin(t, "20260105T030405")
 	system := "7000000000000000002"
 	c.info.SystemID = &system
-	job, err = planFiles(c.server, c.cat, c.info, rsync.Below)
+	job, err = planFiles(c.server, c.cat, c.info, datadir.Below)
 	require.NoError(t, err)
 	assert.Equal(t, rsync.ReuseOff, job.Reuse, "another cluster's files are not reused")
 }
@@ -167,7 +168,7 @@ func TestCopyFilesReusesThePreviousBackup(t *testing.T) {
 func TestCopyFilesLimits(t *testing.T) {
 	c := newFilesCase(t)
 	c.server.BandwidthLimit, c.server.TablespaceBandwidthLimit = 1000, config.Rates{"out": 50}
-	job, err := planFiles(c.server, c.cat, c.info, rsync.Below)
+	job, err := planFiles(c.server, c.cat, c.info, datadir.Below)
 	require.NoError(t, err)
 	assert.Equal(t, []int{50, 1000, 1000}, []int{job.Trees[0].RateKB, job.Trees[1].RateKB, job.Trees[2].RateKB})
 }
@@ -180,6 +181,6 @@ func TestCopyFilesNamesWhatIsWrong(t *testing.T) {
 
 	same := filepath.Join(c.root, "postgresql.conf")
 	c.info.HBAFile = &same
-	_, err = planFiles(c.server, c.cat, c.info, rsync.Below)
+	_, err = planFiles(c.server, c.cat, c.info, datadir.Below)
 	assert.ErrorContains(t, err, "the same name")
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
 )
@@ -134,7 +135,7 @@ func Copy(ctx context.Context, job Job) (Result, error) {
 type copier struct {
 	Job
 	from    source
-	filters []filter
+	filters []datadir.Filter
 	journal *journal
 	listing *listing
 	known   *known
@@ -215,7 +216,7 @@ func (c *copier) analyse(ctx context.Context, i int, t Tree) error {
 
 func (c *copier) open(ctx context.Context) (err error) {
 	for _, t := range c.Trees {
-		f, err := newFilter(t)
+		f, err := datadir.NewFilter(t.Only, t.Exclude)
 		if err != nil {
 			return fault.Wrap(fault.Internal, "read exclusions of", t.Name, err)
 		}
@@ -231,7 +232,7 @@ func (c *copier) open(ctx context.Context) (err error) {
 	if c.listing, err = newListing(c.WorkDir, c.Fence, len(c.Trees)); err != nil {
 		return err
 	}
-	this := run{Host: w.host, Boot: w.boot, System: fmt.Sprint(c.SystemID), Attempt: c.Attempt, Listed: w.now}
+	this := run{World: datadir.World{Host: w.host, Boot: w.boot, System: fmt.Sprint(c.SystemID)}, Attempt: c.Attempt, Listed: w.now}
 	if c.journal, err = openJournal(c.Journal, c.Fence, this); err != nil {
 		c.listing.close()
 	}

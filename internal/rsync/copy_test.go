@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
 )
@@ -197,7 +198,7 @@ func TestSingles(t *testing.T) {
 			{Source: filepath.Join(etc, "postgresql.conf"), Dest: filepath.Join(data, "postgresql.conf"), Path: "postgresql.conf"},
 			{Source: filepath.Join(etc, "pg_ident.conf"), Dest: filepath.Join(data, "pg_ident.conf"), Path: "pg_ident.conf", Optional: true},
 		}
-		j.Trees[1].Exclude = append(j.Trees[1].Exclude, Literal("postgresql.conf"))
+		j.Trees[1].Exclude = append(j.Trees[1].Exclude, datadir.Literal("postgresql.conf"))
 	}
 	for attempt := 1; attempt <= 2; attempt++ {
 		_, err := copyNow(t, task{Root: root, Attempt: attempt}, singles)

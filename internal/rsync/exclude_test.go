@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 )
 
 // odd has, for every exclusion, paths that it means and paths that it almost
@@ -32,15 +34,15 @@ var odd = []string{
 // listed is what we list of a directory.
 func listed(t *testing.T, dir string, tree Tree) []string {
 	t.Helper()
-	f, err := newFilter(tree)
+	f, err := datadir.NewFilter(tree.Only, tree.Exclude)
 	require.NoError(t, err)
 	var out []string
 	var walk func(rel string)
 	walk = func(rel string) {
-		require.NoError(t, eachName(filepath.Join(dir, rel), func(names []string) error {
+		require.NoError(t, datadir.EachName(filepath.Join(dir, rel), func(names []string) error {
 			for _, name := range names {
-				rel := join(rel, name)
-				if f.excluded(rel) {
+				rel := datadir.Join(rel, name)
+				if f.Excluded(rel) {
 					continue
 				}
 				out = append(out, rel)
@@ -80,7 +82,7 @@ func TestExclusionsMeanWhatTheyMeanToRsync(t *testing.T) {
 	for _, empty := range []string{"pg_twophase", "base/9", "log/empty"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(dir, empty), 0o700))
 	}
-	lists := map[string][]string{"all": slices.Concat(DataExclusions, Exclusions, []string{Literal("in side"), Literal("space[1]*"), Literal("postgresql.conf")})}
+	lists := map[string][]string{"all": slices.Concat(datadir.DataExclusions, datadir.Exclusions, []string{datadir.Literal("in side"), datadir.Literal("space[1]*"), datadir.Literal("postgresql.conf")})}
 	for _, p := range lists["all"] {
 		lists[p] = []string{p}
 	}
@@ -104,10 +106,10 @@ func TestTablespaceTakesItsMajorVersionOnly(t *testing.T) {
 		put(t, filepath.Join(dir, rel), rel, old)
 	}
 	rules := []string{"--include=/PG_15_*", "--exclude=/*"}
-	for _, p := range Exclusions {
+	for _, p := range datadir.Exclusions {
 		rules = append(rules, "--exclude="+p)
 	}
-	ours := listed(t, dir, Tree{Only: "PG_15_*", Exclude: Exclusions})
+	ours := listed(t, dir, Tree{Only: "PG_15_*", Exclude: datadir.Exclusions})
 	// Rsync's first rule that matches counts, so it is asked in two steps.
 	assert.Equal(t, []string{"PG_15_202209061", "PG_15_202209061/5", "PG_15_202209061/5/1"}, ours)
 	assert.Equal(t, byRsync(t, dir, rules...), ours)
@@ -115,7 +117,7 @@ func TestTablespaceTakesItsMajorVersionOnly(t *testing.T) {
 
 func TestPatternsThatAreNotUnderstood(t *testing.T) {
 	for _, p := range []string{"", "/", "a[", "a/**/b", "**", "dir/", "/a**"} {
-		_, err := parsePattern(p)
+		_, err := datadir.ParsePattern(p)
 		assert.Error(t, err, p)
 	}
 	_, err := Copy(context.Background(), Job{Trees: []Tree{{Name: "pgdata", Exclude: []string{"a["}}}})

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -15,15 +16,9 @@ import (
 // of the same host, for the same cluster; what the page cache of that boot has,
 // a journal need not force to disk.
 type run struct {
-	Host    string    `json:"host"`
-	Boot    string    `json:"boot"`
-	System  string    `json:"system"`
+	datadir.World
 	Attempt int       `json:"attempt"`
 	Listed  time.Time `json:"listed"` // before anything was listed or read
-}
-
-func (r run) sameWorld(o run) bool {
-	return r.Host == o.Host && r.Boot == o.Boot && r.System == o.System
 }
 
 const (
@@ -78,7 +73,7 @@ func (j *journal) load() error {
 			if err := json.Unmarshal(content, &r); err != nil {
 				return err
 			}
-			usable = r.sameWorld(j.this)
+			usable = r.World == j.this.World
 			j.runs = append(j.runs, begun{r, at})
 		case fileFrame:
 			if !usable {

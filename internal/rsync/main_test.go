@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-pg/holdfast/internal/command"
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fence"
 )
 
@@ -81,8 +82,8 @@ func newJob(ctx context.Context, t task) (Job, error) {
 	j := Job{Program: program, Fence: f, WorkDir: work, Journal: filepath.Join(work, "journal"), Manifest: filepath.Join(work, "backup_manifest"),
 		SystemID: testSystem, Attempt: t.Attempt, Host: "here", Boot: "boot", Reuse: t.Reuse, Horizon: t.Horizon, Jobs: 2, StartBatch: 10, StartPeriod: time.Second,
 		Trees: []Tree{
-			{Name: "space", Source: tablespaceDir(t.Root), Dest: filepath.Join(backupDir(t.Root), "16500"), Path: "pg_tblspc/16500", Only: "PG_15_*", Exclude: Exclusions},
-			{Name: "pgdata", Source: clusterDir(t.Root), Dest: data, Exclude: append(append([]string{}, Exclusions...), DataExclusions...)},
+			{Name: "space", Source: tablespaceDir(t.Root), Dest: filepath.Join(backupDir(t.Root), "16500"), Path: "pg_tblspc/16500", Only: "PG_15_*", Exclude: datadir.Exclusions},
+			{Name: "pgdata", Source: clusterDir(t.Root), Dest: data, Exclude: append(append([]string{}, datadir.Exclusions...), datadir.DataExclusions...)},
 		},
 		Control:  Single{Source: filepath.Join(clusterDir(t.Root), "global", "pg_control"), Dest: filepath.Join(data, "global", "pg_control"), Path: "global/pg_control"},
 		Progress: &Progress{},

@@ -4,20 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 )
-
-// identity is which file of this host something is, and in which state.
-type identity struct {
-	Dev, Ino            uint64
-	Size, Mtime, Change int64 // times in nanoseconds
-}
-
-func identify(st *unix.Stat_t) identity {
-	return identity{Dev: st.Dev, Ino: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Change: st.Ctim.Nano()}
-}
 
 func isRegular(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFREG }
 func isDir(st *unix.Stat_t) bool     { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
@@ -25,22 +16,18 @@ func isDir(st *unix.Stat_t) bool     { return st.Mode&unix.S_IFMT == unix.S_IFDI
 // entry is a file that is to be copied.
 type entry struct {
 	Rel    string // below its tree
-	Source identity
+	Source datadir.Identity
 }
 
 // record is a file that was copied.
 type record struct {
-	Path        string   // as a manifest has it
-	Source      identity // before the first read
-	Size, Mtime int64    // of the copy
-	Sum         [32]byte // SHA-256 of the copy
+	Path        string           // as a manifest has it
+	Source      datadir.Identity // before the first read
+	Size, Mtime int64            // of the copy
+	Sum         [32]byte         // SHA-256 of the copy
 }
 
-// settled is how much older than the first read a file's last change must be
-// for equal times to mean equal content: a clock does not tick with every write.
-const settled = 2 * time.Second
-
-func appendIdentity(b []byte, i identity) []byte {
+func appendIdentity(b []byte, i datadir.Identity) []byte {
 	b = binary.AppendUvarint(b, i.Dev)
 	b = binary.AppendUvarint(b, i.Ino)
 	b = binary.AppendVarint(b, i.Size)
@@ -111,8 +98,8 @@ func (d *decoder) take(n int) []byte {
 
 func (d *decoder) text() string { return string(d.take(int(d.unsigned()))) }
 
-func (d *decoder) identity() identity {
-	return identity{Dev: d.unsigned(), Ino: d.unsigned(), Size: d.signed(), Mtime: d.signed(), Change: d.signed()}
+func (d *decoder) identity() datadir.Identity {
+	return datadir.Identity{Dev: d.unsigned(), Ino: d.unsigned(), Size: d.signed(), Mtime: d.signed(), Change: d.signed()}
 }
 
 func (d *decoder) end() error {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fence"
 )
 
@@ -129,26 +130,26 @@ func TestWhenARecordCounts(t *testing.T) {
 	read := time.Unix(1000, 0)
 	at := func(before time.Duration) int64 { return read.Add(-before).UnixNano() }
 	rec := func(mtime int64) record {
-		return record{Source: identity{Dev: 1, Ino: 2, Size: 3, Mtime: mtime, Change: mtime}}
+		return record{Source: datadir.Identity{Dev: 1, Ino: 2, Size: 3, Mtime: mtime, Change: mtime}}
 	}
 	by := run{Attempt: 1, Listed: read}
 	for name, tc := range map[string]struct {
 		rec     record
-		change  func(*identity)
+		change  func(*datadir.Identity)
 		attempt int
 		want    bool
 	}{
-		"unchanged":                       {rec(at(time.Hour)), func(*identity) {}, 2, true},
-		"exactly two seconds":             {rec(at(2 * time.Second)), func(*identity) {}, 2, true},
-		"a nanosecond less":               {rec(at(2*time.Second - 1)), func(*identity) {}, 2, false},
-		"a nanosecond less, same attempt": {rec(at(2*time.Second - 1)), func(*identity) {}, 1, true},
-		"in the future":                   {rec(at(-time.Hour)), func(*identity) {}, 2, false},
-		"other device":                    {rec(at(time.Hour)), func(i *identity) { i.Dev++ }, 2, false},
-		"other inode":                     {rec(at(time.Hour)), func(i *identity) { i.Ino++ }, 2, false},
-		"other size":                      {rec(at(time.Hour)), func(i *identity) { i.Size++ }, 2, false},
-		"modified":                        {rec(at(time.Hour)), func(i *identity) { i.Mtime++ }, 2, false},
-		"changed":                         {rec(at(time.Hour)), func(i *identity) { i.Change++ }, 2, false},
-		"changed in the same attempt":     {rec(at(time.Hour)), func(i *identity) { i.Change++ }, 1, false},
+		"unchanged":                       {rec(at(time.Hour)), func(*datadir.Identity) {}, 2, true},
+		"exactly two seconds":             {rec(at(2 * time.Second)), func(*datadir.Identity) {}, 2, true},
+		"a nanosecond less":               {rec(at(2*time.Second - 1)), func(*datadir.Identity) {}, 2, false},
+		"a nanosecond less, same attempt": {rec(at(2*time.Second - 1)), func(*datadir.Identity) {}, 1, true},
+		"in the future":                   {rec(at(-time.Hour)), func(*datadir.Identity) {}, 2, false},
+		"other device":                    {rec(at(time.Hour)), func(i *datadir.Identity) { i.Dev++ }, 2, false},
+		"other inode":                     {rec(at(time.Hour)), func(i *datadir.Identity) { i.Ino++ }, 2, false},
+		"other size":                      {rec(at(time.Hour)), func(i *datadir.Identity) { i.Size++ }, 2, false},
+		"modified":                        {rec(at(time.Hour)), func(i *datadir.Identity) { i.Mtime++ }, 2, false},
+		"changed":                         {rec(at(time.Hour)), func(i *datadir.Identity) { i.Change++ }, 2, false},
+		"changed in the same attempt":     {rec(at(time.Hour)), func(i *datadir.Identity) { i.Change++ }, 1, false},
 	} {
 		now := tc.rec.Source
 		tc.change(&now)

@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 )
 
 // previous makes a backup and calls it the previous one. It returns when that began.
@@ -127,6 +129,6 @@ func TestClassify(t *testing.T) {
 	} {
 		now, prev := file(tc.mtime), file(tc.mtime)
 		tc.change(&prev)
-		assert.Equal(t, tc.want, classify(attributesOf(&now), attributesOf(&prev), begun), name)
+		assert.Equal(t, tc.want, classify(datadir.AttributesOf(&now), datadir.AttributesOf(&prev), begun), name)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -65,7 +66,7 @@ func (c *copier) seal(ctx context.Context, h *hasher, a arrived) error {
 	recs := make([]record, 0, len(a.entries))
 	shared := make([]bool, 0, len(a.entries))
 	for i, e := range a.entries {
-		rec := record{Path: join(a.tree.Path, e.Rel), Source: e.Source}
+		rec := record{Path: datadir.Join(a.tree.Path, e.Rel), Source: e.Source}
 		path := filepath.Join(a.tree.Dest, e.Rel)
 		var st unix.Stat_t
 		var sum [32]byte

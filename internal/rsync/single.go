@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
 	"github.com/holdfast-pg/holdfast/internal/pgcontrol"
@@ -26,7 +27,7 @@ func (c *copier) copySingles(ctx context.Context) error {
 		}
 		c.clock.copied(s.Name, began)
 		if !there && !s.Optional {
-			return unreadable(s.Source, unix.ENOENT)
+			return datadir.Unreadable(s.Source, unix.ENOENT)
 		}
 		if there {
 			if err := c.sealSingle(ctx, s); err != nil {
@@ -52,7 +53,7 @@ func (c *copier) copySingle(ctx context.Context, s Single) (bool, error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	if !a.isRegular() {
+	if !a.IsRegular() {
 		return false, fault.New(fault.Refused, "copy", s.Source, "it is not a regular file").
 			WithHint("put a regular file in its place")
 	}
@@ -86,7 +87,7 @@ func (c *copier) copyControl(ctx context.Context) error {
 	for try := 1; ; try++ {
 		there, err := c.copySingle(ctx, c.Control)
 		if err == nil && !there {
-			err = unreadable(c.Control.Source, unix.ENOENT)
+			err = datadir.Unreadable(c.Control.Source, unix.ENOENT)
 		}
 		if err != nil {
 			return err

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 )
 
 // source is the host that the cluster's files lie on.
@@ -15,9 +17,9 @@ type source interface {
 	// world tells apart where and when the identities of files hold.
 	world(ctx context.Context) (world, error)
 	// survey makes a tree known to what follows.
-	survey(ctx context.Context, t Tree, f filter) (survey, error)
+	survey(ctx context.Context, t Tree, f datadir.Filter) (survey, error)
 	// look follows links; false when nothing is there any more.
-	look(ctx context.Context, path string) (attributes, bool, error)
+	look(ctx context.Context, path string) (datadir.Attributes, bool, error)
 	// vanished tells of files below a directory which are not there any more. One
 	// that is there and cannot be read is an error.
 	vanished(ctx context.Context, dir string, names []string) ([]bool, error)
@@ -41,28 +43,11 @@ type world struct {
 // survey is a tree at the source.
 type survey interface {
 	// stat follows links.
-	stat(rel string) (attributes, bool)
+	stat(rel string) (datadir.Attributes, bool)
 	// walk calls back with everything that belongs to the backup. Each directory comes
 	// before what lies in it. It may be called once.
-	walk(ctx context.Context, dirs func([]directory) error, file func(rel string, a attributes) error) error
+	walk(ctx context.Context, dirs func([]datadir.Directory) error, file func(rel string, a datadir.Attributes) error) error
 	close()
-}
-
-// attributes of a file or directory, after links.
-type attributes struct {
-	identity
-	mode uint32 // as stat(2) has it
-}
-
-func attributesOf(st *unix.Stat_t) attributes { return attributes{identify(st), st.Mode} }
-
-func (a attributes) isRegular() bool { return a.mode&unix.S_IFMT == unix.S_IFREG }
-func (a attributes) isDir() bool     { return a.mode&unix.S_IFMT == unix.S_IFDIR }
-
-// directory is one of the source.
-type directory struct {
-	rel string
-	attributes
 }
 
 func sourceOf(j Job) source {
@@ -78,44 +63,26 @@ type here struct{ host, boot string }
 
 func (h here) world(context.Context) (world, error) { return world{h.host, h.boot, time.Now()}, nil }
 
-func (here) survey(_ context.Context, t Tree, f filter) (survey, error) {
+func (here) survey(_ context.Context, t Tree, f datadir.Filter) (survey, error) {
 	return &hereTree{root: t.Source, filter: f}, nil
 }
 
-func (here) look(_ context.Context, path string) (attributes, bool, error) { return look(path) }
-
-// look follows links; false when nothing is there any more.
-func look(path string) (attributes, bool, error) {
-	var st unix.Stat_t
-	err := unix.Stat(path, &st)
-	if err == nil {
-		return attributesOf(&st), true, nil
-	}
-	if errors.Is(err, unix.ENOENT) && vanished(path) {
-		return attributes{}, false, nil
-	}
-	return attributes{}, false, unreadable(path, err)
-}
-
-// vanished reports whether not even a link is there.
-func vanished(path string) bool {
-	var st unix.Stat_t
-	err := unix.Lstat(path, &st)
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)
+func (here) look(_ context.Context, path string) (datadir.Attributes, bool, error) {
+	return datadir.Look(path)
 }
 
 func (here) vanished(_ context.Context, dir string, names []string) ([]bool, error) {
 	gone := make([]bool, len(names))
 	for i, name := range names {
 		path := filepath.Join(dir, name)
-		if gone[i] = vanished(path); gone[i] {
+		if gone[i] = datadir.Vanished(path); gone[i] {
 			continue
 		}
 		f, err := os.Open(path)
 		if err == nil {
 			f.Close()
 		} else if errors.Is(err, os.ErrPermission) {
-			return nil, unreadable(path, unix.EACCES)
+			return nil, datadir.Unreadable(path, unix.EACCES)
 		}
 	}
 	return gone, nil

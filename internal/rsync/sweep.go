@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -37,10 +38,10 @@ func (s *sweeper) dir(ctx context.Context, rel string, wanted bool) error {
 	}
 	dest := filepath.Join(s.tree.Dest, rel)
 	var dirs []string
-	if err := eachName(dest, func(names []string) error {
+	if err := datadir.EachName(dest, func(names []string) error {
 		return s.Fence.Do(func() error {
 			for _, name := range names {
-				rel := join(rel, name)
+				rel := datadir.Join(rel, name)
 				var st unix.Stat_t
 				if err := unix.Lstat(filepath.Join(s.tree.Dest, rel), &st); err != nil {
 					return err
@@ -69,9 +70,9 @@ func (s *sweeper) dir(ctx context.Context, rel string, wanted bool) error {
 	}
 	for _, d := range dirs {
 		stays := false
-		if wanted && !s.filters[s.index].excluded(d) {
+		if wanted && !s.filters[s.index].Excluded(d) {
 			a, ok := s.source.stat(d)
-			stays = ok && a.isDir()
+			stays = ok && a.IsDir()
 		}
 		if err := s.dir(ctx, d, stays); err != nil {
 			return err
@@ -87,18 +88,18 @@ func (s *sweeper) dir(ctx context.Context, rel string, wanted bool) error {
 
 // keep reports whether a file at the destination is what the source has now.
 func (s *sweeper) keep(rel string, there *unix.Stat_t) (bool, error) {
-	if s.filters[s.index].excluded(rel) {
+	if s.filters[s.index].Excluded(rel) {
 		return false, nil
 	}
-	rec, by, at, ok, err := s.journal.find(join(s.tree.Path, rel), &s.buf)
+	rec, by, at, ok, err := s.journal.find(datadir.Join(s.tree.Path, rel), &s.buf)
 	if err != nil || !ok {
 		return false, err
 	}
 	now, ok := s.source.stat(rel)
-	if !ok || !now.isRegular() {
+	if !ok || !now.IsRegular() {
 		return false, nil
 	}
-	if there.Size != rec.Size || there.Mtim.Nano() != rec.Mtime || !rec.counts(by, now.identity, s.Attempt) {
+	if there.Size != rec.Size || there.Mtim.Nano() != rec.Mtime || !rec.counts(by, now.Identity, s.Attempt) {
 		return false, nil
 	}
 	s.final = append(s.final, at)
@@ -111,6 +112,6 @@ func (s *sweeper) keep(rel string, there *unix.Stat_t) (bool, error) {
 // counts reports whether what a run copied is still what the source has. A
 // change that the times do not show is possible only shortly before the first
 // read, and within the same attempt WAL replay repairs it.
-func (r record) counts(by run, now identity, attempt int) bool {
-	return now == r.Source && (by.Attempt == attempt || r.Source.Mtime <= by.Listed.Add(-settled).UnixNano())
+func (r record) counts(by run, now datadir.Identity, attempt int) bool {
+	return now == r.Source && (by.Attempt == attempt || r.Source.SettledAt(by.Listed))
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
 )
@@ -128,25 +129,25 @@ func (t *there) release(ctx context.Context) error {
 	return err
 }
 
-func (t *there) look(ctx context.Context, path string) (attributes, bool, error) {
+func (t *there) look(ctx context.Context, path string) (datadir.Attributes, bool, error) {
 	dir, name := filepath.Split(path)
 	name = ssh.Quote("./" + name)
 	out, err := t.all(ctx, "cd "+ssh.Quote(dir)+" || exit\n[ -e "+name+" ] || [ -L "+name+" ] || exit 0\n"+
 		"LC_ALL=C find -L "+name+" -maxdepth 0 "+findPrint)
 	if err != nil {
-		return attributes{}, false, fault.Wrap(fault.Tool, "look at", path, err)
+		return datadir.Attributes{}, false, fault.Wrap(fault.Tool, "look at", path, err)
 	}
 	if len(out) == 0 {
-		return attributes{}, false, nil
+		return datadir.Attributes{}, false, nil
 	}
 	f, err := parseFound(out[0])
 	switch {
 	case err == nil && f.kind == 'l':
-		err = unreadable(path, unix.ENOENT)
+		err = datadir.Unreadable(path, unix.ENOENT)
 	case err == nil && f.denied:
-		err = unreadable(path, unix.EACCES)
+		err = datadir.Unreadable(path, unix.EACCES)
 	}
-	return f.attributes, err == nil, err
+	return f.Attributes, err == nil, err
 }
 
 func (t *there) vanished(ctx context.Context, dir string, names []string) ([]bool, error) {
@@ -165,7 +166,7 @@ func (t *there) vanished(ctx context.Context, dir string, names []string) ([]boo
 	gone := make([]bool, len(names))
 	for i, what := range out {
 		if what == "x" {
-			return nil, unreadable(filepath.Join(dir, names[i]), unix.EACCES)
+			return nil, datadir.Unreadable(filepath.Join(dir, names[i]), unix.EACCES)
 		}
 		gone[i] = what == "g"
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
@@ -96,28 +97,28 @@ func TestBothSidesListTheSame(t *testing.T) {
 	require.NoError(t, os.Symlink("base", filepath.Join(dir, "link")))
 	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
 	for _, tree := range []Tree{
-		{Source: dir}, {Source: dir, Exclude: Exclusions}, {Source: dir, Only: "PG_*"},
-		{Source: dir, Exclude: slices.Concat(DataExclusions, Exclusions, []string{Literal("in side"), Literal("space[1]*")})},
+		{Source: dir}, {Source: dir, Exclude: datadir.Exclusions}, {Source: dir, Only: "PG_*"},
+		{Source: dir, Exclude: slices.Concat(datadir.DataExclusions, datadir.Exclusions, []string{datadir.Literal("in side"), datadir.Literal("space[1]*")})},
 	} {
 		job, err := newJob(t.Context(), task{Root: t.TempDir(), Attempt: 1})
 		require.NoError(t, err)
 		over(t, s)(&job)
-		list := func(from source) map[string]attributes {
-			f, err := newFilter(tree)
+		list := func(from source) map[string]datadir.Attributes {
+			f, err := datadir.NewFilter(tree.Only, tree.Exclude)
 			require.NoError(t, err)
 			at, err := from.survey(t.Context(), tree, f)
 			require.NoError(t, err)
 			defer at.close()
-			out := map[string]attributes{}
-			require.NoError(t, at.walk(t.Context(), func(dirs []directory) error {
+			out := map[string]datadir.Attributes{}
+			require.NoError(t, at.walk(t.Context(), func(dirs []datadir.Directory) error {
 				for _, d := range dirs {
 					// What is read changes nothing, but the size of a directory is its own business.
-					out[d.rel] = attributes{mode: d.mode, identity: identity{Dev: d.Dev, Ino: d.Ino}}
+					out[d.Rel] = datadir.Attributes{Mode: d.Mode, Identity: datadir.Identity{Dev: d.Dev, Ino: d.Ino}}
 				}
 				return nil
-			}, func(rel string, a attributes) error { out[rel] = a; return nil }))
+			}, func(rel string, a datadir.Attributes) error { out[rel] = a; return nil }))
 			for rel, want := range out {
-				if a, ok := at.stat(rel); !ok || a.Ino != want.Ino || a.mode != want.mode {
+				if a, ok := at.stat(rel); !ok || a.Ino != want.Ino || a.Mode != want.Mode {
 					t.Errorf("%q is %v, %v by name and %v in the list", rel, a, ok, want)
 				}
 			}

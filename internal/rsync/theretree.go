@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-pg/holdfast/internal/command"
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
 )
@@ -22,12 +23,15 @@ import (
 // size, times, mode and path (find(1), -printf).
 const findPrint = `\( ! -readable -o -type d ! -executable \) -printf 'x%y %D %i %s %T@ %C@ %m %P\0' -prune -o -printf 'r%y %D %i %s %T@ %C@ %m %P\0'`
 
+// chunk is how many files are looked at at a time.
+const chunk = 512
+
 // complete is the last record of a listing, after find has ended.
 const complete = "complete"
 
 // found is a file as find prints it.
 type found struct {
-	attributes
+	datadir.Attributes
 	rel    string
 	kind   byte // of find's %y, after links
 	denied bool
@@ -46,15 +50,15 @@ func parseFound(text string) (f found, err error) {
 	}
 	mode, e := strconv.ParseUint(fields[6], 8, 32)
 	err = errors.Join(err, e)
-	f.Dev, f.Ino, f.Size, f.mode = numbers[0], numbers[1], int64(numbers[2]), uint32(mode)
+	f.Dev, f.Ino, f.Size, f.Mode = numbers[0], numbers[1], int64(numbers[2]), uint32(mode)
 	f.Mtime, e = parseTime(fields[4])
 	err = errors.Join(err, e)
 	f.Change, e = parseTime(fields[5])
 	switch f.kind {
 	case 'f':
-		f.mode |= unix.S_IFREG
+		f.Mode |= unix.S_IFREG
 	case 'd':
-		f.mode |= unix.S_IFDIR
+		f.Mode |= unix.S_IFDIR
 	}
 	return f, fault.Wrap(fault.Tool, "read the output of", "find", errors.Join(err, e))
 }
@@ -62,15 +66,15 @@ func parseFound(text string) (f found, err error) {
 // findTree lists a tree. Names that vanish while find looks are no trouble, nor is
 // what is excluded, which find looks at before it skips it. All other words of
 // find are.
-func findTree(t Tree, f filter) string {
+func findTree(t Tree, f datadir.Filter) string {
 	var prune []string
 	drop := ` -e ': No such file or directory$'`
 	if t.Only != "" {
 		prune = append(prune, "! -path "+ssh.Quote("./"+t.Only))
 	}
-	for _, p := range f.exclude {
-		prune = append(prune, p.find()...)
-		if dir, all := strings.CutSuffix(p.text, "/*"); all && p.anchored {
+	for _, p := range f.Exclude {
+		prune = append(prune, excludedBy(p)...)
+		if dir, all := strings.CutSuffix(p.Text, "/*"); all && p.Anchored {
 			drop += " -e " + ssh.Quote("^find: '[.]/"+dir+"/")
 		}
 	}
@@ -85,20 +89,20 @@ exec 3>&1
 [ $? -eq 1 ]`
 }
 
-// find are the tests by which find knows what a pattern excludes. Its wildcards
-// also match slashes, so that it is only asked about those in the last
+// excludedBy are the tests by which find knows what a pattern excludes. Its
+// wildcards also match slashes, so that it is only asked about those in the last
 // component, below which it does not look.
-func (p pattern) find() []string {
-	dir, _ := filepath.Split(p.text)
+func excludedBy(p datadir.Pattern) []string {
+	dir, _ := filepath.Split(p.Text)
 	switch {
 	case strings.ContainsAny(dir, `*?[`):
 		return nil
-	case p.anchored:
-		return []string{"-path " + ssh.Quote("./"+p.text)}
+	case p.Anchored:
+		return []string{"-path " + ssh.Quote("./"+p.Text)}
 	case dir == "":
-		return []string{"-name " + ssh.Quote(p.text)}
+		return []string{"-name " + ssh.Quote(p.Text)}
 	}
-	return []string{"-path " + ssh.Quote("*/"+p.text)}
+	return []string{"-path " + ssh.Quote("*/"+p.Text)}
 }
 
 // thereTree is a tree of another host as it was when it was listed: in memory 16
@@ -109,7 +113,7 @@ type thereTree struct {
 	buf   []byte
 }
 
-func (t *there) survey(ctx context.Context, tree Tree, f filter) (survey, error) {
+func (t *there) survey(ctx context.Context, tree Tree, f datadir.Filter) (survey, error) {
 	file, err := nameless(t.workDir, t.fence)
 	if err != nil {
 		return nil, err
@@ -123,7 +127,7 @@ func (t *there) survey(ctx context.Context, tree Tree, f filter) (survey, error)
 	return s, nil
 }
 
-func (t *there) fill(ctx context.Context, s *thereTree, tree Tree, f filter) error {
+func (t *there) fill(ctx context.Context, s *thereTree, tree Tree, f datadir.Filter) error {
 	w := bufio.NewWriterSize(nil, 256<<10)
 	ended := false
 	var denied []string
@@ -141,12 +145,12 @@ func (t *there) fill(ctx context.Context, s *thereTree, tree Tree, f filter) err
 			if err != nil || strings.HasPrefix(one.rel, below) {
 				return err
 			}
-			if f.excluded(one.rel) {
+			if f.Excluded(one.rel) {
 				below = one.rel + "/"
 				return nil
 			}
 			if one.kind == 'l' {
-				return unreadable(filepath.Join(tree.Source, one.rel), unix.ENOENT)
+				return datadir.Unreadable(filepath.Join(tree.Source, one.rel), unix.ENOENT)
 			}
 			if one.denied && len(denied) < chunk {
 				denied = append(denied, one.rel)
@@ -191,36 +195,36 @@ func unlisted(root string, exit *command.ExitError) error {
 }
 
 func (f found) encode(b []byte) []byte {
-	return entry{f.rel, f.identity}.encode(binary.AppendUvarint(b, uint64(f.mode)))
+	return entry{f.rel, f.Identity}.encode(binary.AppendUvarint(b, uint64(f.Mode)))
 }
 
 func decodeFound(b []byte) (f found, err error) {
 	d := decoder{b: b}
-	f.mode = uint32(d.unsigned())
-	f.rel, f.identity = d.text(), d.identity()
+	f.Mode = uint32(d.unsigned())
+	f.rel, f.Identity = d.text(), d.identity()
 	return f, d.end()
 }
 
 func (s *thereTree) close() { s.file.Close() }
 
-func (s *thereTree) stat(rel string) (attributes, bool) {
+func (s *thereTree) stat(rel string) (datadir.Attributes, bool) {
 	for _, c := range s.index.candidates(rel) {
 		_, content, err := frameAt(s.file, c.at, &s.buf)
 		if err != nil {
-			return attributes{}, false
+			return datadir.Attributes{}, false
 		}
 		if f, err := decodeFound(content); err == nil && f.rel == rel {
-			return f.attributes, true
+			return f.Attributes, true
 		}
 	}
-	return attributes{}, false
+	return datadir.Attributes{}, false
 }
 
-func (s *thereTree) walk(ctx context.Context, dirs func([]directory) error, file func(string, attributes) error) error {
+func (s *thereTree) walk(ctx context.Context, dirs func([]datadir.Directory) error, file func(string, datadir.Attributes) error) error {
 	if _, err := s.file.Seek(0, 0); err != nil {
 		return fault.Wrap(fault.Internal, "read", s.file.Name(), err)
 	}
-	var below []directory
+	var below []datadir.Directory
 	_, err := readFrames(s.file, func(_ int64, _ byte, content []byte) error {
 		if ctx.Err() != nil {
 			return fault.Wrap(fault.Cancelled, "list", "the cluster's files", context.Cause(ctx))
@@ -229,12 +233,12 @@ func (s *thereTree) walk(ctx context.Context, dirs func([]directory) error, file
 		switch {
 		case err != nil:
 			return fmt.Errorf("read %s: %w", s.file.Name(), err)
-		case f.isRegular():
-			return file(f.rel, f.attributes)
-		case !f.isDir():
+		case f.IsRegular():
+			return file(f.rel, f.Attributes)
+		case !f.IsDir():
 			return nil
 		}
-		if below = append(below, directory{f.rel, f.attributes}); len(below) < chunk {
+		if below = append(below, datadir.Directory{Rel: f.rel, Attributes: f.Attributes}); len(below) < chunk {
 			return nil
 		}
 		err, below = dirs(below), nil
