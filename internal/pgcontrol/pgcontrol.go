@@ -52,7 +52,10 @@ type Control struct {
 	Timeline       uint32  // of the last checkpoint
 	MinRecovery    wal.LSN // where a standby's end of recovery lies, at least
 	MinRecoveryTLI uint32
+	BlockSize      uint32
+	RelationBlocks uint32 // blocks of one file of a relation (RELSEG_SIZE)
 	SegmentSize    uint32
+	PageChecksums  bool
 }
 
 // crcOffset is where the checksum lies: behind everything that it covers.
@@ -96,7 +99,10 @@ func Parse(data []byte) (Control, error) {
 		Timeline:       le.Uint32(data[48:]),
 		MinRecovery:    wal.LSN(le.Uint64(data[136:])),
 		MinRecoveryTLI: le.Uint32(data[144:]),
+		BlockSize:      le.Uint32(data[216:]),
+		RelationBlocks: le.Uint32(data[220:]),
 		SegmentSize:    le.Uint32(data[228:]),
+		PageChecksums:  le.Uint32(data[252:]) != 0,
 	}
 	at, ok := crcOffset[c.Version]
 	if !ok {

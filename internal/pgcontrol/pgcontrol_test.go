@@ -15,11 +15,11 @@ import (
 func TestSamples(t *testing.T) {
 	for file, want := range map[string]pgcontrol.Control{
 		"15.pg_control": {SystemID: 7711781159528429484, Version: 1300, CatalogVersion: 202209061, State: pgcontrol.ShutDown,
-			Checkpoint: 0x600768, Redo: 0x600768, Timeline: 1, SegmentSize: 1 << 20},
+			Checkpoint: 0x600768, Redo: 0x600768, Timeline: 1, BlockSize: 8192, RelationBlocks: 131072, SegmentSize: 1 << 20},
 		"17.pg_control": {SystemID: 7711875541132869265, Version: 1700, CatalogVersion: 202406281, State: pgcontrol.ShutDown,
-			Checkpoint: 0x6008F8, Redo: 0x6008F8, Timeline: 1, SegmentSize: 1 << 20},
+			Checkpoint: 0x6008F8, Redo: 0x6008F8, Timeline: 1, BlockSize: 8192, RelationBlocks: 131072, SegmentSize: 1 << 20},
 		"18.pg_control": {SystemID: 7711781173816318021, Version: 1800, CatalogVersion: 202506291, State: pgcontrol.ShutDown,
-			Checkpoint: 0x865D98, Redo: 0x865D98, Timeline: 1, SegmentSize: 1 << 20},
+			Checkpoint: 0x865D98, Redo: 0x865D98, Timeline: 1, BlockSize: 8192, RelationBlocks: 131072, SegmentSize: 1 << 20, PageChecksums: true},
 	} {
 		path := filepath.Join("testdata", file)
 		got, err := pgcontrol.Read(path)
