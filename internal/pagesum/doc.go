@@ -1,0 +1,7 @@
+// Package pagesum computes PostgreSQL's page checksums and judges pages by them.
+//
+// The algorithm is described in src/include/storage/checksum_impl.h of PostgreSQL:
+// 32 sums side by side, each a variant of FNV-1a over every 32nd word of the page,
+// folded into one with the block's number. It reads no files, and knows nothing of
+// what becomes of a bad page.
+package pagesum
