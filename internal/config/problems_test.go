@@ -119,6 +119,16 @@ func TestBadFiles(t *testing.T) {
 		{"keys in S3", good + "aws_sse_kms_key_id = k\naws_sse_customer_key = file:///k\n", []string{
 			"!:6: [main] aws_sse_kms_key_id = k: the key is used by aws_encryption = aws:kms only; set that, or remove the key",
 			"!:7: [main] aws_sse_customer_key = ***: it excludes aws_encryption and aws_sse_kms_key_id; keep one kind of encryption"}, "main"},
+		{"volumes", good + "holdfast_cloud_volume_size = 8388607\nholdfast_cloud_reuse = all\nholdfast_cloud_compression = xz\nholdfast_bad_pages = ignore\n" +
+			"[a]\nconninfo=host=a\nbackup_method=postgres\nholdfast_cloud_volume_size=2Ti\n[b]\nconninfo=host=b\nbackup_method=postgres\nholdfast_cloud_volume_size=101Gi\n" +
+			"[c]\nconninfo=host=c\nbackup_method=postgres\nholdfast_cloud_volume_size=8Mi\n[d]\nconninfo=host=d\nbackup_method=postgres\nholdfast_cloud_volume_size=much\n", []string{
+			"!:6: [main] holdfast_cloud_volume_size = 8388607: it has to lie between 8Mi and 1Ti; set it to 256Mi, or remove it",
+			"!:7: [main] holdfast_cloud_reuse = all: expected one of off, checksum, mtime",
+			"!:8: [main] holdfast_cloud_compression = xz: expected one of none, gzip, bzip2, lz4, zstd, snappy",
+			"!:9: [main] holdfast_bad_pages = ignore: expected one of warn, fail",
+			"!:13: [a] holdfast_cloud_volume_size = 2Ti: it has to lie between 8Mi and 1Ti; set it to 256Mi, or remove it",
+			"!:17: [b] holdfast_cloud_volume_size = 101Gi: it is more than cloud_upload_max_archive_size = 100Gi; lower it, or raise that",
+			"!:25: [d] holdfast_cloud_volume_size = much: expected an integer, perhaps with a unit: k, Ki, M, Mi, G, Gi, T, Ti"}, "a b d main"},
 		{"encryption", good + "encryption = gpg\n[a]\nconninfo=host=a\nbackup_method=local-rsync\nencryption=gpg\nencryption_key_id=k\n" +
 			"[b]\nconninfo=host=b\nbackup_method=postgres\nencryption=gpg\nencryption_key_id=k\n[c]\nconninfo=host=c\nbackup_method=postgres\nencryption=gpg\nencryption_key_id=k\nbackup_compression=gzip\n", []string{
 			"!:6: [main] encryption = gpg: it does not say for which key; set encryption_key_id to the fingerprint of a public key of gpg",

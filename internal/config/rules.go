@@ -167,6 +167,24 @@ func (s *Server) checkObjectStore() {
 	if s.AWSSSECustomerKey.Reveal() != "" && (s.AWSEncryption != "" || s.AWSSSEKMSKeyID != "") {
 		s.fail(&s.AWSSSECustomerKey, "it excludes aws_encryption and aws_sse_kms_key_id", "keep one kind of encryption")
 	}
+	s.checkVolumeSize()
+}
+
+// Bounds of holdfast_cloud_volume_size: below, stores would be asked for too many
+// objects; above, Barman's tools do not go.
+const (
+	smallestVolume = 8 << 20
+	largestVolume  = 1 << 40
+)
+
+func (s *Server) checkVolumeSize() {
+	switch size := s.HoldfastCloudVolumeSize; {
+	case size == 0 || s.failed(&s.HoldfastCloudVolumeSize):
+	case size < smallestVolume || size > largestVolume:
+		s.fail(&s.HoldfastCloudVolumeSize, "it has to lie between 8Mi and 1Ti", "set it to 256Mi, or remove it")
+	case size > s.CloudUploadMaxArchiveSize:
+		s.fail(&s.HoldfastCloudVolumeSize, "it is more than cloud_upload_max_archive_size = "+s.CloudUploadMaxArchiveSize.String(), "lower it, or raise that")
+	}
 }
 
 // checkSharedPaths finds directories that two options or two servers would
