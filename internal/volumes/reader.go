@@ -1,0 +1,284 @@
+package volumes
+
+import (
+	"context"
+	"crypto/sha256"
+	"hash"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-pg/holdfast/internal/datadir"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/pagesum"
+)
+
+// wholeUpTo is the size up to which a file that WAL replay does not mend is read
+// before its header is written.
+const wholeUpTo = 16 << 20
+
+// Reader reads volumes, one at a time. It needs the memory of its buffers, and up to
+// 16 MiB for a file that is read whole.
+type Reader struct {
+	Buffers *Buffers
+	Judge   *pagesum.Judge // nil where pages have no checksums
+
+	headers *headers
+	sum     hash.Hash
+	whole   []byte
+	page    []byte
+}
+
+// Result is what a volume consists of.
+type Result struct {
+	Members  []Member
+	Vanished []string // paths of what was not there any more
+	Segments int
+	Bytes    int64 // of the tar stream
+}
+
+// Volume reads a volume's files and calls emit with its segments, in their order.
+// emit may keep them and release them later, from any goroutine; its error ends the
+// reading. A file that cannot be read is an error, one that is gone is not.
+func (r *Reader) Volume(ctx context.Context, root string, v Volume, emit func(Segment) error) (Result, error) {
+	return r.archive(ctx, emit, func(a *archive) error {
+		for _, f := range v.Files {
+			there, err := a.file(f.Path, filepath.Join(root, f.Path))
+			if err != nil {
+				return err
+			}
+			if !there {
+				a.res.Vanished = append(a.res.Vanished, f.Path)
+			}
+		}
+		return nil
+	})
+}
+
+// archive streams what fill puts into an archive.
+func (r *Reader) archive(ctx context.Context, emit func(Segment) error, fill func(*archive) error) (Result, error) {
+	if r.headers == nil {
+		r.headers, r.sum = newHeaders(), sha256.New()
+	}
+	a := &archive{Reader: r, stream: stream{ctx: ctx, buffers: r.Buffers, emit: emit}}
+	defer a.drop()
+	if err := fill(a); err != nil {
+		return Result{}, err
+	}
+	if err := a.cut(); err != nil {
+		return Result{}, err
+	}
+	if err := a.reserve(len(trailer)); err != nil {
+		return Result{}, err
+	}
+	a.buf = append(a.buf, trailer[:]...)
+	if err := a.cut(); err != nil {
+		return Result{}, err
+	}
+	a.res.Segments, a.res.Bytes = a.index, a.bytes
+	return a.res, nil
+}
+
+// archive is one in the making.
+type archive struct {
+	*Reader
+	stream
+	res Result
+}
+
+// file adds a file under a name; false when there is none.
+func (a *archive) file(name, path string) (bool, error) {
+	if a.ctx.Err() != nil {
+		return false, fault.Wrap(fault.Cancelled, "read", path, context.Cause(a.ctx))
+	}
+	src, err := open(path)
+	if err != nil || src == nil {
+		return false, err
+	}
+	defer src.close()
+	m := Member{Path: name, Size: src.st.Size, Source: datadir.Identify(&src.st), Read: src.at}
+	pages := a.checkPages(name, src)
+	mended := datadir.IsRelation(name)
+	if src.st.Size >= largeFrom && (mended || src.st.Size > wholeUpTo) {
+		err = a.large(&m, src, pages)
+		m.Resized = m.Resized && !mended
+	} else {
+		var content []byte
+		if content, m.Resized, err = a.readWhole(src, mended); err == nil {
+			if err = pages.data(a.ctx, content, 0); err == nil {
+				err = a.content(&m, content, ownerOf(&src.st))
+			}
+		}
+	}
+	if err != nil {
+		return true, err
+	}
+	m.Pages = pages.result()
+	a.res.Members = append(a.res.Members, m)
+	return true, nil
+}
+
+// readWhole reads a small file; one that WAL replay mends ends where it ended when
+// it was opened.
+func (a *archive) readWhole(src *source, mended bool) (content []byte, cutOff bool, err error) {
+	most := int64(wholeUpTo)
+	if mended {
+		most = src.st.Size
+	}
+	n := 0
+	// One byte more tells that nothing has been added.
+	for want := min(most, src.st.Size+1); ; want = min(most, 2*want+block) {
+		if int64(len(a.whole)) < want {
+			grown := make([]byte, min(wholeUpTo, max(want, 64<<10)))
+			copy(grown, a.whole[:n])
+			a.whole = grown
+		}
+		k, err := src.read(a.whole[n:want], int64(n))
+		n += k
+		if err != nil || int64(n) < want {
+			return a.whole[:n], false, err
+		}
+		if want == most {
+			break
+		}
+	}
+	if mended {
+		return a.whole[:n], false, nil
+	}
+	size, err := src.size()
+	return a.whole[:n], size > int64(n), err
+}
+
+// content adds a member that is in memory.
+func (a *archive) content(m *Member, content []byte, o owner) error {
+	m.Size, m.Sum = int64(len(content)), sha256.Sum256(content)
+	head, err := a.headers.of(m.Path, m.Size, o)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "write header of", m.Path, err)
+	}
+	if m.Size < largeFrom {
+		if err := a.reserve(len(head) + len(content) + block); err != nil {
+			return err
+		}
+		a.buf = append(a.buf, head...)
+		m.Segment, m.Offset = a.index, len(a.buf)
+		a.buf = append(a.buf, content...)
+		a.pad(m.Size)
+		if endsAfter(m.Path, m.Size) {
+			return a.cut()
+		}
+		return nil
+	}
+	if err := a.alone(head); err != nil {
+		return err
+	}
+	m.Segment = a.index
+	for len(content) > 0 {
+		n := min(len(content), SegmentSize)
+		if err := a.reserve(SegmentSize); err != nil {
+			return err
+		}
+		a.buf = append(a.buf, content[:n]...)
+		if content = content[n:]; len(content) == 0 {
+			a.pad(m.Size)
+		}
+		if err := a.cut(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// alone puts a header into a segment of its own.
+func (a *archive) alone(head []byte) error {
+	if err := a.cut(); err != nil {
+		return err
+	}
+	if err := a.reserve(len(head)); err != nil {
+		return err
+	}
+	a.buf = append(a.buf, head...)
+	return a.cut()
+}
+
+// large streams a file with the size that it had when it was opened.
+func (a *archive) large(m *Member, src *source, pages *pageCheck) error {
+	head, err := a.headers.of(m.Path, m.Size, ownerOf(&src.st))
+	if err != nil {
+		return fault.Wrap(fault.Internal, "write header of", m.Path, err)
+	}
+	if err := a.alone(head); err != nil {
+		return err
+	}
+	m.Segment = a.index
+	a.sum.Reset()
+	for at := int64(0); at < m.Size; {
+		if a.ctx.Err() != nil {
+			return fault.Wrap(fault.Cancelled, "read", src.path, context.Cause(a.ctx))
+		}
+		want := int(min(m.Size-at, SegmentSize))
+		if err := a.reserve(SegmentSize); err != nil {
+			return err
+		}
+		a.buf = a.buf[:want]
+		n, err := src.read(a.buf, at)
+		if err != nil {
+			return err
+		}
+		if n < want {
+			m.Resized = true
+			clear(a.buf[n:])
+		}
+		if err := pages.data(a.ctx, a.buf[:n], at); err != nil {
+			return err
+		}
+		a.sum.Write(a.buf)
+		if at += int64(want); at == m.Size {
+			a.pad(m.Size)
+		}
+		if err := a.cut(); err != nil {
+			return err
+		}
+	}
+	a.sum.Sum(m.Sum[:0])
+	if !m.Resized {
+		size, err := src.size()
+		if err != nil {
+			return err
+		}
+		m.Resized = size != m.Size
+	}
+	return nil
+}
+
+// directory adds a directory, whose name ends with a slash; false when there is none.
+func (a *archive) directory(name, path string) (bool, error) {
+	at, there, err := stat(path)
+	if err != nil || !there {
+		return false, err
+	}
+	head, err := a.headers.of(name, 0, ownerOf(at))
+	if err != nil {
+		return true, fault.Wrap(fault.Internal, "write header of", name, err)
+	}
+	if err := a.reserve(len(head)); err != nil {
+		return true, err
+	}
+	a.buf = append(a.buf, head...)
+	if endsAfter(name, 0) {
+		return true, a.cut()
+	}
+	return true, nil
+}
+
+func stat(path string) (*unix.Stat_t, bool, error) {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	switch {
+	case err == nil:
+		return &st, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+	case datadir.Vanished(path):
+		return nil, false, nil
+	}
+	return nil, false, datadir.Unreadable(path, err)
+}

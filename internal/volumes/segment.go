@@ -1,0 +1,125 @@
+package volumes
+
+import (
+	"context"
+	"hash/fnv"
+
+	"github.com/holdfast-pg/holdfast/internal/fault"
+)
+
+// SegmentSize is the size of the largest segment. A large file has one for each
+// multiple of it.
+const SegmentSize = 4 << 20
+
+const (
+	// largeFrom is the size from which on a file has segments of its own.
+	largeFrom = 1 << 20
+	// packed is how large segments of small files become, on average: large enough
+	// to compress well, small enough that a changed file takes few others with it.
+	packed = SegmentSize / 2
+)
+
+func (f File) large() bool { return f.Size >= largeFrom }
+
+// Segment is a part of a volume's tar stream.
+type Segment struct {
+	Index   int    // in the volume, from 0 on without a gap
+	Data    []byte // at least 1 byte and at most SegmentSize; the receiver's until it releases the segment
+	buffers *Buffers
+}
+
+// Release gives the memory back; Data may not be used any more. A segment is released once.
+func (s Segment) Release() { s.buffers.put(s.Data) }
+
+// Buffers is the memory of segments, and the bound of how many there are at the same
+// time. Several readers may share it.
+type Buffers struct{ free chan []byte }
+
+// NewBuffers has room for n segments, at least 2 for each reader; memory is taken
+// when it is needed first.
+func NewBuffers(n int) *Buffers {
+	b := &Buffers{free: make(chan []byte, n)}
+	for range n {
+		b.free <- nil
+	}
+	return b
+}
+
+// get waits until there is room.
+func (b *Buffers) get(ctx context.Context) ([]byte, error) {
+	select {
+	case <-ctx.Done():
+		return nil, fault.Wrap(fault.Cancelled, "read", "the cluster's files", context.Cause(ctx))
+	case buf := <-b.free:
+		if buf == nil {
+			buf = make([]byte, 0, SegmentSize)
+		}
+		return buf, nil
+	}
+}
+
+func (b *Buffers) put(buf []byte) { b.free <- buf[:0] }
+
+// stream cuts what is written to it.
+type stream struct {
+	ctx     context.Context
+	buffers *Buffers
+	emit    func(Segment) error
+	buf     []byte // of the segment that is being filled; nil when it is empty
+	index   int
+	bytes   int64
+}
+
+// reserve lets n bytes, at most SegmentSize, come into one segment.
+func (s *stream) reserve(n int) error {
+	if len(s.buf)+n > SegmentSize {
+		if err := s.cut(); err != nil {
+			return err
+		}
+	}
+	if s.buf == nil {
+		var err error
+		s.buf, err = s.buffers.get(s.ctx)
+		return err
+	}
+	return nil
+}
+
+// cut ends the segment, if it has anything.
+func (s *stream) cut() error {
+	if len(s.buf) == 0 {
+		return nil
+	}
+	out := Segment{s.index, s.buf, s.buffers}
+	s.index++
+	s.bytes += int64(len(s.buf))
+	s.buf = nil
+	return s.emit(out)
+}
+
+// drop gives back what an error has left.
+func (s *stream) drop() {
+	if s.buf != nil {
+		s.buffers.put(s.buf)
+		s.buf = nil
+	}
+}
+
+// pad fills up the last block of a member.
+func (s *stream) pad(size int64) {
+	if n := int(size % block); n > 0 {
+		s.buf = append(s.buf, trailer[:block-n]...)
+	}
+}
+
+// endsAfter reports whether a segment of small files ends after one of them. It
+// depends on that file alone, so that the segments fall into step again after a
+// difference.
+func endsAfter(name string, size int64) bool {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	// The upper bits of FNV change too little with the last bytes of a name.
+	x := h.Sum64()
+	x = (x ^ x>>32) * 0x9e3779b97f4a7c15
+	return x>>32%packed < uint64(File{name, size}.takes())
+}
