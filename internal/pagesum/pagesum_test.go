@@ -96,7 +96,9 @@ func TestSumIsThatOfTheDescription(t *testing.T) {
 				p[i] = byte(r.Uint32())
 			}
 			n := r.Uint32()
-			assert.Equal(t, slowly(p, n), Sum(p, n))
+			want := slowly(p, n)
+			assert.Equal(t, want, Sum(p, n))
+			assert.Equal(t, want, uint16((foldWords(p)^n)%65535+1), "without special instructions")
 		}
 	}
 }
@@ -112,6 +114,14 @@ func BenchmarkSum(b *testing.B) {
 	b.SetBytes(int64(len(p)))
 	for b.Loop() {
 		Sum(p, 7)
+	}
+}
+
+func BenchmarkSumOfWords(b *testing.B) {
+	p := page(b)
+	b.SetBytes(int64(len(p)))
+	for b.Loop() {
+		foldWords(p)
 	}
 }
 

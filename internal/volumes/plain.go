@@ -73,7 +73,7 @@ func (r *Reader) Plain(ctx context.Context, t Tree, singles []Single, inline []I
 // The server rewrites pg_control in place.
 const (
 	controlTries = 100
-	controlPause = 50 * time.Millisecond
+	controlPause = 20 * time.Millisecond
 )
 
 // ReadControl reads pg_control until it is whole: after the attempt's last data
