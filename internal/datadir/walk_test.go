@@ -97,6 +97,7 @@ func TestWhatCannotBeListedIsNamed(t *testing.T) {
 		},
 		"a directory without permission": func(t *testing.T, root string) string {
 			require.NoError(t, os.Chmod(filepath.Join(root, "base/5"), 0))
+			t.Cleanup(func() { require.NoError(t, os.Chmod(filepath.Join(root, "base/5"), 0o700)) })
 			return "base/5"
 		},
 	} {
