@@ -97,7 +97,7 @@ type packer struct {
 	tree  string
 	bins  []*bin
 	where map[string]*bin // of files that stay
-	open  room            // bins that take files
+	open  vacancies       // bins that take files
 }
 
 // bin is a volume in the making.
@@ -226,15 +226,15 @@ func (k *packer) volumes() []Volume {
 	return out
 }
 
-// room finds the first bin that has enough of it, in a time that grows with the
+// vacancies find the first bin that has enough room, in a time that grows with the
 // logarithm of the number of bins.
-type room struct {
+type vacancies struct {
 	bins []*bin
 	most []int64 // a heap-shaped tree: of node i the most room below it
 	half int     // leaves
 }
 
-func (r *room) add(b *bin, free int64) {
+func (r *vacancies) add(b *bin, free int64) {
 	r.bins = append(r.bins, b)
 	if len(r.bins) > r.half {
 		old := r.most
@@ -251,7 +251,7 @@ func (r *room) add(b *bin, free int64) {
 	r.set(len(r.bins)-1, free)
 }
 
-func (r *room) set(leaf int, free int64) {
+func (r *vacancies) set(leaf int, free int64) {
 	i := r.half + leaf
 	r.most[i] = free
 	for i /= 2; i > 0; i /= 2 {
@@ -260,7 +260,7 @@ func (r *room) set(leaf int, free int64) {
 }
 
 // take uses up room in the first bin that has it; nil when none has.
-func (r *room) take(size int64) *bin {
+func (r *vacancies) take(size int64) *bin {
 	if r.half == 0 || r.most[1] < size {
 		return nil
 	}

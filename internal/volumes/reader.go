@@ -22,6 +22,9 @@ const wholeUpTo = 16 << 20
 type Reader struct {
 	Buffers *Buffers
 	Judge   *pagesum.Judge // nil where pages have no checksums
+	// Known tells of files that provably are what a stored volume has, and which are
+	// not read then (Member.Unchanged, in the same world). Nil knows nothing.
+	Known func(path string, now datadir.Attributes) (Stored, bool)
 
 	headers *headers
 	sum     hash.Hash
@@ -42,6 +45,7 @@ type Result struct {
 // reading. A file that cannot be read is an error, one that is gone is not.
 func (r *Reader) Volume(ctx context.Context, root string, v Volume, emit func(Segment) error) (Result, error) {
 	return r.archive(ctx, emit, func(a *archive) error {
+		a.knows = r.Known
 		for _, f := range v.Files {
 			there, err := a.file(f.Path, filepath.Join(root, f.Path))
 			if err != nil {
@@ -65,7 +69,7 @@ func (r *Reader) archive(ctx context.Context, emit func(Segment) error, fill fun
 	if err := fill(a); err != nil {
 		return Result{}, err
 	}
-	if err := a.cut(); err != nil {
+	if err := a.end(); err != nil {
 		return Result{}, err
 	}
 	if err := a.reserve(len(trailer)); err != nil {
@@ -83,7 +87,10 @@ func (r *Reader) archive(ctx context.Context, emit func(Segment) error, fill fun
 type archive struct {
 	*Reader
 	stream
-	res Result
+	res     Result
+	knows   func(string, datadir.Attributes) (Stored, bool)
+	unread  []unread // small files that are known, in place of a segment that is being filled
+	unreadN int      // bytes that they take
 }
 
 // file adds a file under a name; false when there is none.
@@ -91,14 +98,29 @@ func (a *archive) file(name, path string) (bool, error) {
 	if a.ctx.Err() != nil {
 		return false, fault.Wrap(fault.Cancelled, "read", path, context.Cause(a.ctx))
 	}
+	var st unix.Stat_t
+	if a.knows != nil && unix.Stat(path, &st) == nil {
+		if old, known := a.knows(name, datadir.AttributesOf(&st)); known && old.Size == st.Size {
+			return true, a.stored(old, name, path, ownerOf(&st))
+		}
+	}
 	src, err := open(path)
 	if err != nil || src == nil {
 		return false, err
 	}
 	defer src.close()
+	return true, a.read(name, src)
+}
+
+// read adds a file that is not known.
+func (a *archive) read(name string, src *source) error {
+	if err := a.readUnread(); err != nil {
+		return err
+	}
 	m := Member{Path: name, Size: src.st.Size, Source: datadir.Identify(&src.st), Read: src.at}
 	pages := a.checkPages(name, src)
 	mended := datadir.IsRelation(name)
+	var err error
 	if src.st.Size >= largeFrom && (mended || src.st.Size > wholeUpTo) {
 		err = a.large(&m, src, pages)
 		m.Resized = m.Resized && !mended
@@ -111,11 +133,11 @@ func (a *archive) file(name, path string) (bool, error) {
 		}
 	}
 	if err != nil {
-		return true, err
+		return err
 	}
 	m.Pages = pages.result()
 	a.res.Members = append(a.res.Members, m)
-	return true, nil
+	return nil
 }
 
 // readWhole reads a small file; one that WAL replay mends ends where it ended when
@@ -157,7 +179,7 @@ func (a *archive) content(m *Member, content []byte, o owner) error {
 		return fault.Wrap(fault.Internal, "write header of", m.Path, err)
 	}
 	if m.Size < largeFrom {
-		if err := a.reserve(len(head) + len(content) + block); err != nil {
+		if err := a.reserve(room(head, len(content))); err != nil {
 			return err
 		}
 		a.buf = append(a.buf, head...)
@@ -191,7 +213,7 @@ func (a *archive) content(m *Member, content []byte, o owner) error {
 
 // alone puts a header into a segment of its own.
 func (a *archive) alone(head []byte) error {
-	if err := a.cut(); err != nil {
+	if err := a.end(); err != nil {
 		return err
 	}
 	if err := a.reserve(len(head)); err != nil {

@@ -44,8 +44,9 @@ func (a archived) stream() []byte { return slices.Concat(a.segments...) }
 func collect(t testing.TB, a *archived, at func(index int)) func(Segment) error {
 	return func(s Segment) error {
 		require.Equal(t, len(a.segments), s.Index)
-		require.NotEmpty(t, s.Data)
-		require.LessOrEqual(t, len(s.Data), SegmentSize)
+		require.Positive(t, s.Size)
+		require.LessOrEqual(t, s.Size, SegmentSize)
+		require.Len(t, s.Data, s.Size)
 		a.segments = append(a.segments, bytes.Clone(s.Data))
 		s.Release()
 		if at != nil {
@@ -646,6 +647,34 @@ func BenchmarkRead100000Files(b *testing.B) {
 		peak = max(peak, m.HeapSys)
 	}
 	b.ReportMetric(float64(peak)/(1<<20), "MB-heap")
+}
+
+// BenchmarkStored100000Files reads none of them.
+func BenchmarkStored100000Files(b *testing.B) {
+	root, size := manyFiles(b, 100_000)
+	files := listed(b, root)
+	sizes := map[int]int{}
+	r := &Reader{Buffers: NewBuffers(3)}
+	res, err := r.Volume(b.Context(), root, Volume{Files: files}, func(s Segment) error {
+		sizes[s.Index] = s.Size
+		s.Release()
+		return nil
+	})
+	require.NoError(b, err)
+	members := map[string]Member{}
+	for _, m := range res.Members {
+		members[m.Path] = m
+	}
+	r.Known = func(path string, _ datadir.Attributes) (Stored, bool) {
+		m := members[path]
+		return Stored{m, "the archive", sizes[m.Segment]}, true
+	}
+	b.SetBytes(size)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := r.Volume(b.Context(), root, Volume{Files: files}, drop)
+		require.NoError(b, err)
+	}
 }
 
 func BenchmarkReadLargeFile(b *testing.B) {

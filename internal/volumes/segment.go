@@ -23,13 +23,22 @@ func (f File) large() bool { return f.Size >= largeFrom }
 
 // Segment is a part of a volume's tar stream.
 type Segment struct {
-	Index   int    // in the volume, from 0 on without a gap
-	Data    []byte // at least 1 byte and at most SegmentSize; the receiver's until it releases the segment
+	Index int    // in the volume, from 0 on without a gap
+	Size  int    // at least 1 byte and at most SegmentSize
+	Data  []byte // the receiver's until it releases the segment; nil for one that was not read
+	// Of what was not read, archive and index of the equal segment that is stored.
+	Archive string
+	Stored  int
+
 	buffers *Buffers
 }
 
 // Release gives the memory back; Data may not be used any more. A segment is released once.
-func (s Segment) Release() { s.buffers.put(s.Data) }
+func (s Segment) Release() {
+	if s.Data != nil {
+		s.buffers.put(s.Data)
+	}
+}
 
 // Buffers is the memory of segments, and the bound of how many there are at the same
 // time. Several readers may share it.
@@ -90,10 +99,14 @@ func (s *stream) cut() error {
 	if len(s.buf) == 0 {
 		return nil
 	}
-	out := Segment{s.index, s.buf, s.buffers}
-	s.index++
-	s.bytes += int64(len(s.buf))
+	out := Segment{Index: s.index, Size: len(s.buf), Data: s.buf, buffers: s.buffers}
 	s.buf = nil
+	return s.send(out)
+}
+
+func (s *stream) send(out Segment) error {
+	s.index++
+	s.bytes += int64(out.Size)
 	return s.emit(out)
 }
 
@@ -104,6 +117,10 @@ func (s *stream) drop() {
 		s.buf = nil
 	}
 }
+
+// room is what a small member may need: its header, its content, and what fills up
+// the last block.
+func room(head []byte, size int) int { return len(head) + size + block }
 
 // pad fills up the last block of a member.
 func (s *stream) pad(size int64) {
