@@ -5,7 +5,6 @@ package volumes
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,9 +15,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/pagesum"
 	"github.com/holdfast-pg/holdfast/internal/pg"
-	"github.com/holdfast-pg/holdfast/internal/pgcontrol"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
@@ -47,84 +46,36 @@ func TestRealCluster(t *testing.T) {
 				return c.Value(t, "(SELECT count(*) FROM pgbench_history)") != "0"
 			}, time.Minute, 20*time.Millisecond)
 
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-			defer cancel()
-			session, err := pg.OpenSession(ctx, c.DSN())
-			require.NoError(t, err)
-			defer session.Close()
-			start, err := session.Start(ctx, "volumes", true)
-			require.NoError(t, err)
-			begin, err := wal.ParseLSN(start.LSN)
-			require.NoError(t, err)
-			control, err := pgcontrol.Read(filepath.Join(c.DataDir, "global/pg_control"))
-			require.NoError(t, err)
-			require.True(t, control.PageChecksums)
-
-			cluster := Cluster{DataDir: start.Facts.DataDirectory, Major: start.Facts.Version / 10000, CatalogVersion: control.CatalogVersion}
-			for _, s := range start.Facts.Tablespaces {
-				cluster.Tablespaces = append(cluster.Tablespaces, Tablespace{s.OID, s.Location})
-			}
-			trees, err := List(ctx, cluster)
-			require.NoError(t, err)
-			require.Len(t, trees, 3)
-			assert.NotContains(t, paths(trees[0].Files), unlogged)
-			assert.Contains(t, paths(trees[0].Files), unlogged+"_init")
-
-			dest := pgtest.Dir(t)
-			roots := map[string]string{}
-			r := &Reader{Buffers: NewBuffers(3), Judge: &pagesum.Judge{BlockSize: int(control.BlockSize), RelationBlocks: control.RelationBlocks, Start: begin}}
-			var checked int64
-			keep := func(a archived, tree string) {
-				for _, m := range a.Members {
-					checked += m.Pages.Checked
-					assert.Zero(t, m.Pages.Bad, "%s: %v", m.Path, m.Pages.Blocks)
-				}
-				unpack(t, roots[tree], a)
-			}
-			for _, tree := range trees {
-				roots[tree.Name] = filepath.Join(dest, tree.Name)
-				require.NoError(t, os.Mkdir(roots[tree.Name], 0o700))
-			}
-			plan := Cut(trees, 8<<20, nil)
-			require.Greater(t, len(plan.Volumes), 3)
-			for _, v := range plan.Volumes {
-				for _, tree := range trees {
-					if tree.Name == v.Tree {
-						keep(read(t, r, tree.Root, v.Files, nil), v.Tree)
-					}
-				}
-				// The load goes on in the middle of the backup.
-				time.Sleep(50 * time.Millisecond)
-			}
-			assert.Greater(t, checked, int64(3000))
-
-			id, err := strconv.ParseUint(start.Facts.SystemID, 10, 64)
-			require.NoError(t, err)
-			pgControl, _, err := ReadControl(ctx, c.DataDir, id)
-			require.NoError(t, err)
-			stop, err := session.Stop(ctx)
-			require.NoError(t, err)
+			// Only what has been left alone for a while can be known to be unchanged.
+			table := filepath.Join(c.DataDir, c.Value(t, "pg_relation_filepath('plain')"))
+			require.Eventually(t, func() bool {
+				st, err := os.Stat(table)
+				return err == nil && time.Since(st.ModTime()) > datadir.Settled
+			}, time.Minute, 50*time.Millisecond)
+			first := take(t, c, nil)
+			assert.NotContains(t, paths(first.trees[0].Files), unlogged)
+			assert.Contains(t, paths(first.trees[0].Files), unlogged+"_init")
+			// The second one consists of the first one's segments as far as files are unchanged.
+			second := take(t, c, first)
+			assert.Less(t, second.read, first.read-4<<20, "the table alone has more")
 			stopLoad()
 			<-loaded
 			require.Eventually(t, func() bool {
 				return c.Value(t, "(SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench')") == "0"
 			}, time.Minute, 20*time.Millisecond)
-			label, err := Label(c.DataDir, stop.Label, stop.At)
-			require.NoError(t, err)
-			for i, tree := range trees {
-				var inline []Inline
-				if i == 0 {
-					inline = []Inline{pgControl, label}
-				}
-				var a archived
-				a.Result, err = r.Plain(ctx, tree, nil, inline, collect(t, &a, nil))
-				require.NoError(t, err)
-				keep(a, tree.Name)
-			}
 
+			roots := map[string]string{}
+			dest := pgtest.Dir(t)
+			for _, tree := range second.trees {
+				roots[tree.Name] = filepath.Join(dest, tree.Name)
+				require.NoError(t, os.Mkdir(roots[tree.Name], 0o700))
+				for _, a := range second.archives[tree.Name] {
+					unpack(t, roots[tree.Name], a)
+				}
+			}
 			data := roots[DataTree]
-			for _, s := range cluster.Tablespaces {
-				require.NoError(t, os.Symlink(roots[strconv.FormatUint(uint64(s.OID), 10)], filepath.Join(data, "pg_tblspc", fmt.Sprint(s.OID))))
+			for _, tree := range second.trees[1:] {
+				require.NoError(t, os.Symlink(roots[tree.Name], filepath.Join(data, "pg_tblspc", tree.Name)))
 			}
 			require.NoError(t, os.WriteFile(filepath.Join(data, "recovery.signal"), nil, 0o600))
 			want := c.Fingerprint(t)
@@ -140,6 +91,84 @@ func TestRealCluster(t *testing.T) {
 			restored.AmCheck(t)
 		})
 	}
+}
+
+// backup is one that is kept in memory.
+type backup struct {
+	trees    []Tree
+	plan     *Plan
+	stores   map[string]store // by tree
+	archives map[string][]archived
+	read     int64
+}
+
+// take takes a backup of a running server, upon a previous one unless that is nil.
+func take(t *testing.T, c *pgtest.Cluster, prev *backup) *backup {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	session, err := pg.OpenSession(ctx, c.DSN())
+	require.NoError(t, err)
+	defer session.Close()
+	start, err := session.Start(ctx, "volumes", true)
+	require.NoError(t, err)
+	begin, err := wal.ParseLSN(start.LSN)
+	require.NoError(t, err)
+	id, err := strconv.ParseUint(start.Facts.SystemID, 10, 64)
+	require.NoError(t, err)
+	_, control, err := ReadControl(ctx, c.DataDir, id)
+	require.NoError(t, err)
+	require.True(t, control.PageChecksums)
+
+	cluster := Cluster{DataDir: start.Facts.DataDirectory, Major: start.Facts.Version / 10000, CatalogVersion: control.CatalogVersion}
+	for _, s := range start.Facts.Tablespaces {
+		cluster.Tablespaces = append(cluster.Tablespaces, Tablespace{s.OID, s.Location})
+	}
+	b := &backup{stores: map[string]store{}, archives: map[string][]archived{}}
+	b.trees, err = List(ctx, cluster)
+	require.NoError(t, err)
+	require.Len(t, b.trees, 3)
+	roots := map[string]string{}
+	for _, tree := range b.trees {
+		roots[tree.Name], b.stores[tree.Name] = tree.Root, newStore()
+	}
+	before := &backup{stores: map[string]store{}}
+	if prev != nil {
+		before = prev
+	}
+	b.plan = Cut(b.trees, 8<<20, before.plan)
+	require.Greater(t, len(b.plan.Volumes), 3)
+
+	r := &Reader{Buffers: NewBuffers(3), Judge: &pagesum.Judge{BlockSize: int(control.BlockSize), RelationBlocks: control.RelationBlocks, Start: begin}}
+	var checked int64
+	for _, v := range b.plan.Volumes {
+		a, n := readUpon(t, r, before.stores[v.Tree], roots[v.Tree], v.Files)
+		b.read += n
+		for _, m := range a.Members {
+			checked += m.Pages.Checked
+			assert.Zero(t, m.Pages.Bad, "%s: %v", m.Path, m.Pages.Blocks)
+		}
+		b.stores[v.Tree].add(v.Name(), a)
+		b.archives[v.Tree] = append(b.archives[v.Tree], a)
+	}
+	assert.Greater(t, checked, int64(3000))
+	pgControl, _, err := ReadControl(ctx, c.DataDir, id)
+	require.NoError(t, err)
+	stop, err := session.Stop(ctx)
+	require.NoError(t, err)
+	label, err := Label(c.DataDir, stop.Label, stop.At)
+	require.NoError(t, err)
+	for i, tree := range b.trees {
+		var inline []Inline
+		if i == 0 {
+			inline = []Inline{pgControl, label}
+		}
+		var a archived
+		a.Result, err = r.Plain(ctx, tree, nil, inline, collect(t, &a, nil))
+		require.NoError(t, err)
+		b.archives[tree.Name] = append(b.archives[tree.Name], a)
+	}
+	return b
 }
 
 func benchCommand(ctx context.Context, t *testing.T, c *pgtest.Cluster, args ...string) *exec.Cmd {

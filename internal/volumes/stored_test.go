@@ -17,41 +17,45 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/datadir"
 )
 
-// store is what a store has of a cluster's previous volume.
+// store is what a store has of a tree's previous volumes.
 type store struct {
-	archived
-	members map[string]Member
+	segments map[string][][]byte // by archive
+	members  map[string]Stored
+}
+
+func newStore() store { return store{map[string][][]byte{}, map[string]Stored{}} }
+
+func (s store) add(archive string, a archived) {
+	s.segments[archive] = a.segments
+	for _, m := range a.Members {
+		s.members[m.Path] = Stored{m, archive, len(a.segments[m.Segment])}
+	}
 }
 
 func storeOf(a archived) store {
-	s := store{a, map[string]Member{}}
-	for _, m := range a.Members {
-		s.members[m.Path] = m
-	}
+	s := newStore()
+	s.add("the archive", a)
 	return s
 }
 
 func (s store) known(path string, now datadir.Attributes) (Stored, bool) {
 	m, there := s.members[path]
-	if !there || !m.Unchanged(now) {
-		return Stored{}, false
-	}
-	return Stored{m, "the archive", len(s.segments[m.Segment])}, true
+	return m, there && m.Unchanged(now)
 }
 
 // readUpon reads with what is stored, puts that in, and returns how many bytes were read.
-func readUpon(t *testing.T, s store, root string, files []File) (archived, int64) {
+func readUpon(t *testing.T, r *Reader, s store, root string, files []File) (archived, int64) {
 	t.Helper()
-	r := &Reader{Buffers: NewBuffers(2), Known: s.known}
+	r.Known = s.known
 	var a archived
 	var taken int64
 	var err error
 	a.Result, err = r.Volume(t.Context(), root, Volume{Files: files}, func(seg Segment) error {
 		require.Equal(t, len(a.segments), seg.Index)
 		if seg.Data == nil {
-			require.Equal(t, "the archive", seg.Archive)
-			require.Len(t, s.segments[seg.Stored], seg.Size)
-			a.segments = append(a.segments, s.segments[seg.Stored])
+			data := s.segments[seg.Archive][seg.Stored]
+			require.Len(t, data, seg.Size)
+			a.segments = append(a.segments, data)
 		} else {
 			taken += int64(seg.Size)
 			a.segments = append(a.segments, bytes.Clone(seg.Data))
@@ -86,7 +90,7 @@ func TestWhatIsStoredIsNotReadAgain(t *testing.T) {
 	whole := read(t, &Reader{}, root, listed(t, root), nil)
 	was := storeOf(whole)
 
-	same, taken := readUpon(t, was, root, listed(t, root))
+	same, taken := readUpon(t, &Reader{Buffers: NewBuffers(2)}, was, root, listed(t, root))
 	require.True(t, bytes.Equal(whole.stream(), same.stream()))
 	assert.Equal(t, int64(3*block+len(trailer)), taken, "nothing but the headers of large files and the end")
 	contents(t, same)
@@ -112,7 +116,7 @@ func TestWhatIsStoredIsNotReadAgain(t *testing.T) {
 		}
 		files := listed(t, root)
 		fresh := read(t, &Reader{}, root, files, nil)
-		upon, taken := readUpon(t, was, root, files)
+		upon, taken := readUpon(t, &Reader{Buffers: NewBuffers(2)}, was, root, files)
 		require.True(t, bytes.Equal(fresh.stream(), upon.stream()), "round %d", round)
 		contents(t, upon)
 		require.Equal(t, fresh.Bytes, upon.Bytes)
