@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"maps"
@@ -17,7 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -66,11 +64,11 @@ func read(t testing.TB, r *Reader, root string, files []File, at func(index int)
 	a.Result, err = r.Volume(t.Context(), root, Volume{Tree: DataTree, Number: 1, Files: files}, collect(t, &a, at))
 	require.NoError(t, err)
 	require.Equal(t, len(a.segments), a.Segments)
-	var bytes int64
+	var size int64
 	for _, s := range a.segments {
-		bytes += int64(len(s))
+		size += int64(len(s))
 	}
-	require.Equal(t, bytes, a.Bytes)
+	require.Equal(t, size, a.Bytes)
 	return a
 }
 
@@ -520,183 +518,4 @@ func TestEndings(t *testing.T) {
 		assert.ErrorContains(t, err, "enough")
 		assert.Len(t, held, 2)
 	})
-}
-
-// control is a pg_control of PostgreSQL 15 with a right checksum.
-func control(systemID uint64) []byte {
-	b := make([]byte, 8192)
-	binary.LittleEndian.PutUint64(b, systemID)
-	binary.LittleEndian.PutUint32(b[8:], 1300)
-	binary.LittleEndian.PutUint32(b[288:], crc32.Checksum(b[:288], crc32.MakeTable(crc32.Castagnoli)))
-	return b
-}
-
-func TestPlainArchive(t *testing.T) {
-	t.Parallel()
-	root, etc := t.TempDir(), t.TempDir()
-	for _, dir := range []string{"base/5", "global", "pg_wal", "odd\xff\n"} {
-		require.NoError(t, os.MkdirAll(filepath.Join(root, dir), 0o750))
-	}
-	require.NoError(t, os.Chmod(root, 0o750))
-	put(t, filepath.Join(root, "global/pg_control"), string(control(4711)))
-	put(t, filepath.Join(etc, "main.conf"), "port = 1")
-	trees, err := List(t.Context(), Cluster{DataDir: root})
-	require.NoError(t, err)
-	trees[0].Dirs = append(trees[0].Dirs, "pg_gone")
-
-	pgControl, read, err := ReadControl(t.Context(), root, 4711)
-	require.NoError(t, err)
-	assert.Equal(t, uint64(4711), read.SystemID)
-	label, err := Label(root, "START WAL", time.Unix(99, 1))
-	require.NoError(t, err)
-	r := &Reader{Buffers: NewBuffers(2)}
-	singles := []Single{{Path: "postgresql.conf", Source: filepath.Join(etc, "main.conf")}, {Path: "pg_ident.conf", Source: filepath.Join(etc, "none"), Optional: true}}
-	var a archived
-	a.Result, err = r.Plain(t.Context(), trees[0], singles, []Inline{pgControl, label}, collect(t, &a, nil))
-	require.NoError(t, err)
-	assert.Equal(t, map[string]string{"./": "", "base/": "", "base/5/": "", "global/": "", "pg_wal/": "", "odd\xff\n/": "",
-		"postgresql.conf": "port = 1", "global/pg_control": string(control(4711)), "backup_label": "START WAL"}, contents(t, a))
-	assert.Equal(t, []string{"pg_gone"}, a.Vanished)
-	assert.Len(t, a.Members, 3)
-
-	dest := t.TempDir()
-	unpack(t, dest, a)
-	for path, want := range map[string]fs.FileMode{"": 0o750 | fs.ModeDir, "pg_wal": 0o750 | fs.ModeDir, "backup_label": 0o600, "global/pg_control": 0o600} {
-		st, err := os.Stat(filepath.Join(dest, path))
-		require.NoError(t, err)
-		assert.Equal(t, want, st.Mode(), path)
-	}
-
-	t.Run("a missing file", func(t *testing.T) {
-		singles[1].Optional = false
-		_, err := r.Plain(t.Context(), trees[0], singles, nil, collect(t, &archived{}, nil))
-		assert.True(t, fault.Is(err, fault.NotFound), "%v", err)
-		assert.ErrorContains(t, err, filepath.Join(etc, "none"))
-	})
-	t.Run("the cluster of another", func(t *testing.T) {
-		_, _, err := ReadControl(t.Context(), root, 5)
-		assert.True(t, fault.Is(err, fault.Refused), "%v", err)
-	})
-	t.Run("written while it was read", func(t *testing.T) {
-		half := control(4711)
-		half[20] ^= 1
-		put(t, filepath.Join(root, "global/pg_control"), string(half))
-		time.AfterFunc(120*time.Millisecond, func() {
-			assert.NoError(t, os.WriteFile(filepath.Join(root, "global/pg_control"), control(4711), 0o600))
-		})
-		got, _, err := ReadControl(t.Context(), root, 4711)
-		require.NoError(t, err)
-		assert.Equal(t, control(4711), got.Content)
-	})
-	t.Run("damaged", func(t *testing.T) {
-		put(t, filepath.Join(root, "global/pg_control"), "short")
-		_, _, err := ReadControl(t.Context(), root, 4711)
-		assert.True(t, fault.Is(err, fault.Corrupt), "%v", err)
-		assert.ErrorContains(t, err, filepath.Join(root, "global/pg_control"))
-	})
-	t.Run("gone", func(t *testing.T) {
-		require.NoError(t, os.RemoveAll(root))
-		_, _, err := ReadControl(t.Context(), root, 4711)
-		assert.True(t, fault.Is(err, fault.NotFound), "%v", err)
-		_, err = r.Plain(t.Context(), trees[0], nil, nil, collect(t, &archived{}, nil))
-		assert.True(t, fault.Is(err, fault.NotFound), "%v", err)
-	})
-}
-
-// manyFiles is a cluster of small tables.
-func manyFiles(b *testing.B, n int) (root string, bytes int64) {
-	b.Helper()
-	root = b.TempDir()
-	content := noise(1, 8192)
-	for i := range n {
-		path := filepath.Join(root, "base", fmt.Sprint(1+i%10))
-		if i < 10 {
-			require.NoError(b, os.MkdirAll(path, 0o700))
-		}
-		require.NoError(b, os.WriteFile(filepath.Join(path, fmt.Sprint(16384+i)), []byte(content), 0o600))
-	}
-	return root, int64(n) * 8192
-}
-
-func drop(s Segment) error {
-	s.Release()
-	return nil
-}
-
-func BenchmarkList100000Files(b *testing.B) {
-	root, _ := manyFiles(b, 100_000)
-	b.ReportAllocs()
-	for b.Loop() {
-		_, err := List(b.Context(), Cluster{DataDir: root})
-		require.NoError(b, err)
-	}
-}
-
-func BenchmarkRead100000Files(b *testing.B) {
-	root, size := manyFiles(b, 100_000)
-	files := listed(b, root)
-	r := &Reader{Buffers: NewBuffers(3), Judge: &pagesum.Judge{BlockSize: 8192, RelationBlocks: 131072, Start: 0}}
-	b.SetBytes(size)
-	b.ReportAllocs()
-	var peak uint64
-	for b.Loop() {
-		_, err := r.Volume(b.Context(), root, Volume{Files: files}, drop)
-		require.NoError(b, err)
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		peak = max(peak, m.HeapSys)
-	}
-	b.ReportMetric(float64(peak)/(1<<20), "MB-heap")
-}
-
-// BenchmarkStored100000Files reads none of them.
-func BenchmarkStored100000Files(b *testing.B) {
-	root, size := manyFiles(b, 100_000)
-	files := listed(b, root)
-	sizes := map[int]int{}
-	r := &Reader{Buffers: NewBuffers(3)}
-	res, err := r.Volume(b.Context(), root, Volume{Files: files}, func(s Segment) error {
-		sizes[s.Index] = s.Size
-		s.Release()
-		return nil
-	})
-	require.NoError(b, err)
-	members := map[string]Member{}
-	for _, m := range res.Members {
-		members[m.Path] = m
-	}
-	r.Known = func(path string, _ datadir.Attributes) (Stored, bool) {
-		m := members[path]
-		return Stored{m, "the archive", sizes[m.Segment]}, true
-	}
-	b.SetBytes(size)
-	b.ReportAllocs()
-	for b.Loop() {
-		_, err := r.Volume(b.Context(), root, Volume{Files: files}, drop)
-		require.NoError(b, err)
-	}
-}
-
-func BenchmarkReadLargeFile(b *testing.B) {
-	root := b.TempDir()
-	const size = 256 << 20
-	var content bytes.Buffer
-	for i := range uint32(size / 8192) {
-		content.Write(page(i, 1, "row"))
-	}
-	require.NoError(b, os.MkdirAll(filepath.Join(root, "base/5"), 0o700))
-	require.NoError(b, os.WriteFile(filepath.Join(root, "base/5/1"), content.Bytes(), 0o600))
-	content.Reset()
-	for name, judge := range map[string]*pagesum.Judge{"checked": {BlockSize: 8192, RelationBlocks: 131072, Start: 1 << 40}, "unchecked": nil} {
-		b.Run(name, func(b *testing.B) {
-			r := &Reader{Buffers: NewBuffers(3), Judge: judge}
-			b.SetBytes(size)
-			b.ReportAllocs()
-			for b.Loop() {
-				res, err := r.Volume(b.Context(), root, Volume{Files: []File{{"base/5/1", size}}}, drop)
-				require.NoError(b, err)
-				require.Zero(b, res.Members[0].Pages.Bad)
-			}
-		})
-	}
 }
