@@ -96,7 +96,7 @@ func TestWhatIsStoredIsNotReadAgain(t *testing.T) {
 	contents(t, same)
 	assert.Equal(t, whole.Members, same.Members)
 
-	for round := range 12 {
+	for round := range 6 {
 		for range 1 + r.IntN(3) {
 			path := at(r.IntN(400))
 			switch r.IntN(5) {
