@@ -12,7 +12,10 @@ INTEGRATION = ./worker/ ./starter/ $(filter-out ./worker/ ./starter/,$(addprefix
 INTEGRATION_TESTS = $(shell grep -ho '^func Test[A-Za-z0-9_]*' $(INTEGRATION_FILES) | cut -d' ' -f2 | grep -v '^TestMain$$' | sort -u | paste -sd'|')
 ENGINE_SOURCES := $(filter-out %_test.go,$(wildcard deploy/engine/*.go)) deploy/engine/go.mod deploy/engine/go.sum
 
-.PHONY: help build engine product man quickstart test test-unit test-engine test-integration test-kill test-matrix \
+# What does something else without cgo.
+PURE = ./internal/frame ./internal/bundle
+
+.PHONY: help build engine product libzstd man quickstart test test-unit test-engine test-integration test-kill test-matrix \
 	lint bench fuzz testbed clean
 
 help:              ## this list
@@ -20,7 +23,7 @@ help:              ## this list
 
 build: product engine  ## the binaries, in bin/
 
-product:           ## holdfast and holdfast-worker, without the engine
+product: libzstd   ## holdfast and holdfast-worker, without the engine
 	@mkdir -p bin
 	go build -trimpath -o bin/holdfast ./starter
 	go build -trimpath -o bin/holdfast-worker ./worker
@@ -43,9 +46,10 @@ quickstart:        ## from nothing to a restored backup, in one command
 test:              ## everything that CI runs, with the time that each stage takes
 	@.ci/test.sh
 
-test-unit:         ## the tests that need no server, under two minutes
+test-unit: libzstd ## the tests that need no server, under two minutes
 	@.ci/need.sh gcc
 	go test -race -timeout 5m ./...
+	CGO_ENABLED=0 go test $(PURE)
 
 test-engine: engine  ## the embedded server's own tests
 	go vet -C deploy/engine -trimpath .
@@ -68,7 +72,7 @@ test-matrix: build testbed  ## every method on every version of PostgreSQL; MATR
 	HOLDFAST_MATRIX=all HOLDFAST_MATRIX_FOR=$(MATRIX_FOR) HOLDFAST_MATRIX_RESULTS=$(CURDIR)/build/matrix-results.jsonl \
 		go test -tags integration -count=1 -v -parallel 4 -timeout 2h -run '^TestMatrix$$' ./worker
 
-lint:              ## formatting, golangci-lint, go vet and workflowcheck
+lint: libzstd      ## formatting, golangci-lint, go vet and workflowcheck
 	$(TOOL) golangci-lint run --build-tags integration ./...
 	go vet -tags integration,faults ./...
 	$(TOOL) workflowcheck -test=false -config .ci/workflowcheck.yaml ./workflows/...
@@ -76,9 +80,12 @@ lint:              ## formatting, golangci-lint, go vet and workflowcheck
 bench: build testbed  ## the benchmarks of speed and memory
 	go test -tags integration -count=1 -timeout 2h -run '^$$' -bench . $(INTEGRATION)
 
-fuzz:              ## each parser's fuzz targets, FUZZTIME each
+fuzz: libzstd      ## each parser's fuzz targets, FUZZTIME each
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 		go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+libzstd:
+	@.ci/need.sh libzstd
 
 testbed:           ## PostgreSQL 13, 15, 17 and 18, sshd, Barman and an S3 server for the tests; needs root where something is missing
 	@.ci/testbed.sh
