@@ -16,8 +16,12 @@ import (
 // The sizes of segments and runs.
 const (
 	MaxSegment = 4 << 20
-	MaxRun     = MaxSegment + MaxSegment>>7
+	MaxRun     = MaxSegment + MaxSegment>>8 + 1<<10
 )
+
+// longest is the size of the longest run of a segment of n bytes: what libzstd and lz4 ask
+// for; the marks of stored blocks of the others are less.
+func longest(n int) int { return n + n>>8 + 1<<10 }
 
 // Codec is an algorithm and its level. It is comparable; the zero value leaves
 // content as it is.

@@ -56,8 +56,8 @@ func (c Codec) NewEncoder() (*Encoder, error) {
 	return e, nil
 }
 
-// Append appends the run of a segment to dst; that of an empty one is empty. It
-// allocates only when dst has no room for MaxRun bytes.
+// Append appends the run of a segment to dst; that of an empty one is empty. With room
+// for MaxRun bytes dst is never moved.
 func (e *Encoder) Append(dst, segment []byte) ([]byte, Sum, error) {
 	sum := Sum{Size: int64(len(segment))}
 	switch {
@@ -69,7 +69,7 @@ func (e *Encoder) Append(dst, segment []byte) ([]byte, Sum, error) {
 	if e.crc {
 		sum.CRC32 = crc32.ChecksumIEEE(segment)
 	}
-	out, err := e.add(slices.Grow(dst, MaxRun), segment)
+	out, err := e.add(slices.Grow(dst, longest(len(segment))), segment)
 	if err != nil {
 		return dst, Sum{}, fault.Wrap(fault.Internal, "compress", "a segment", err)
 	}

@@ -63,9 +63,11 @@ func (p *Policy) Do(ctx context.Context, request func(ctx context.Context, again
 	}
 }
 
-// partSize is the size of a part by its number. It grows, so that a stream of
-// unknown length fits into MaxParts: 5 TB when it begins with 5 MiB.
-func (p *Policy) partSize(number int) int64 { return max(p.PartSize, MinPart) << ((number - 1) / 1000) }
+// PartSize is the size of a part by its number, least that of the first one. It grows, so
+// that a stream of unknown length fits into MaxParts: 5 TB when it begins with 5 MiB.
+func PartSize(least int64, number int) int64 { return max(least, MinPart) << ((number - 1) / 1000) }
+
+func (p *Policy) partSize(number int) int64 { return PartSize(p.PartSize, number) }
 
 // Limit is one limit of bytes per second for all that use it.
 type Limit struct {

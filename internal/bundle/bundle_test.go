@@ -1,0 +1,613 @@
+package bundle_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/holdfast-pg/holdfast/internal/bundle"
+	"github.com/holdfast-pg/holdfast/internal/codec"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/frame"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/objstore/file"
+)
+
+var algorithms = []string{"none", "gzip", "bzip2", "lz4", "zstd", "snappy"}
+
+func codecOf(t testing.TB, algorithm string) frame.Codec {
+	t.Helper()
+	c, err := frame.Open(algorithm, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// spy counts what is asked of a store, and can lack or fail something.
+type spy struct {
+	objstore.RangeCopier
+	objstore.Store
+	whole                      objstore.Copier
+	puts, copied, gets, wholes atomic.Int64
+	sent, fetched              atomic.Int64
+	failPart                   int
+}
+
+var errPart = errors.New("this part fails")
+
+func (s *spy) Get(ctx context.Context, key string, r objstore.Range) (io.ReadCloser, objstore.Object, error) {
+	s.gets.Add(1)
+	if r.Length > 0 {
+		s.fetched.Add(r.Length)
+	}
+	return s.Store.Get(ctx, key, r)
+}
+
+func (s *spy) PutPart(ctx context.Context, u objstore.Upload, number int, data []byte) (objstore.Part, error) {
+	if s.puts.Add(1); number == s.failPart {
+		return objstore.Part{}, errPart
+	}
+	s.sent.Add(int64(len(data)))
+	return s.RangeCopier.PutPart(ctx, u, number, data)
+}
+
+func (s *spy) CopyPart(ctx context.Context, u objstore.Upload, number int, from string, r objstore.Range) (objstore.Part, error) {
+	s.copied.Add(r.Length)
+	return s.RangeCopier.CopyPart(ctx, u, number, from, r)
+}
+
+func (s *spy) Copy(ctx context.Context, from, to string) (objstore.Object, error) {
+	s.wholes.Add(1)
+	return s.whole.Copy(ctx, from, to)
+}
+
+func watch(s *file.Store) *spy { return &spy{RangeCopier: s, Store: s, whole: s} }
+
+func directory(t testing.TB) *file.Store {
+	t.Helper()
+	s, err := file.Open(objstore.Location{Provider: objstore.File, Bucket: t.TempDir()}, &objstore.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// The abilities of stores that have not all of them.
+type (
+	onlyStore struct{ objstore.Store }
+	onlyParts struct {
+		objstore.Store
+		objstore.Multipart
+	}
+	partsAndCopies struct {
+		objstore.Store
+		objstore.Multipart
+		objstore.Copier
+	}
+)
+
+// source gives segments; those of nil are known to be the old object's of the same number.
+type source struct {
+	segments [][]byte
+	next     int
+	err      error // instead of the end
+}
+
+func (s *source) Next(_ context.Context, buf []byte) (bundle.Piece, error) {
+	if s.next == len(s.segments) {
+		if s.err != nil {
+			return bundle.Piece{}, s.err
+		}
+		return bundle.Piece{}, io.EOF
+	}
+	seg := s.segments[s.next]
+	s.next++
+	if seg == nil {
+		return bundle.Piece{Known: true, Segment: s.next - 1}, nil
+	}
+	return bundle.Piece{Size: copy(buf, seg)}, nil
+}
+
+// noise does not compress, so that sizes are known.
+func noise(n int, seed uint64) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
+	return b
+}
+
+func segmentsOf(sizes []int, seed uint64) [][]byte {
+	var all [][]byte
+	for i, n := range sizes {
+		all = append(all, noise(n, seed+uint64(i)))
+	}
+	return all
+}
+
+func write(t testing.TB, store objstore.Store, key string, segments [][]byte, o bundle.Options) *bundle.Record {
+	t.Helper()
+	r, err := bundle.Write(t.Context(), store, key, &source{segments: segments}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again bundle.Record
+	if err := json.Unmarshal(data, &again); err != nil {
+		t.Fatal(err)
+	}
+	return &again
+}
+
+func get(t testing.TB, store objstore.Store, key string) []byte {
+	t.Helper()
+	in, _, err := store.Get(t.Context(), key, objstore.Whole())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	data, err := io.ReadAll(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// expecting takes nothing but what is wanted.
+type expecting struct{ want []byte }
+
+func (e *expecting) Write(b []byte) (int, error) {
+	if !bytes.HasPrefix(e.want, b) {
+		return 0, errors.New("other content")
+	}
+	e.want = e.want[len(b):]
+	return len(b), nil
+}
+
+// check proves that an object is one stream of its content, that its record says what
+// it is, and that ranges of it can be read.
+func check(t testing.TB, store objstore.Store, r *bundle.Record, c frame.Codec, segments [][]byte) {
+	t.Helper()
+	content := slices.Concat(segments...)
+	object, _, err := store.Get(t.Context(), r.Key, objstore.Whole())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer object.Close()
+	sum, size := crc32.New(objstore.Castagnoli), &counter{}
+	in, algorithm, err := codec.NewReader(io.TeeReader(object, io.MultiWriter(sum, size)))
+	if err != nil || algorithm != c.Algorithm() && r.Size > 0 {
+		t.Fatalf("%s: recognised as %q, %v", c, algorithm, err)
+	}
+	defer in.Close()
+	out := &expecting{content}
+	if _, err := io.Copy(out, in); err != nil || len(out.want) > 0 {
+		t.Errorf("%s: the object expands to something else, %d bytes are missing, %v", c, len(out.want), err)
+	}
+	if size.n != r.Size || sum.Sum32() != r.CRC32C {
+		t.Errorf("%s: %d bytes, the record says %d, or another checksum", c, size.n, r.Size)
+	}
+	if r.Content() != int64(len(content)) || len(r.Segments) != len(segments) {
+		t.Errorf("%s: the record has %d bytes in %d segments, not %d in %d", c, r.Content(), len(r.Segments), len(content), len(segments))
+	}
+	for i, s := range r.Segments {
+		if s.SHA256 != sha256.Sum256(segments[i]) || s.Sum.Size != int64(len(segments[i])) {
+			t.Errorf("%s: segment %d has another content in the record", c, i)
+		}
+	}
+	if err := bundle.Verify(t.Context(), store, r, 2); err != nil {
+		t.Errorf("%s: %v", c, err)
+	}
+	rnd := rand.New(rand.NewPCG(1, uint64(len(content))))
+	for range 3 {
+		at := rnd.Int64N(int64(len(content)) + 1)
+		length := rnd.Int64N(int64(len(content)) - at + 1)
+		out := &expecting{content[at : at+length]}
+		if err := bundle.Extract(t.Context(), store, r, at, length, 2, out); err != nil || len(out.want) > 0 {
+			t.Errorf("%s: %d bytes at %d: %d are missing, %v", c, length, at, len(out.want), err)
+		}
+	}
+}
+
+type counter struct{ n int64 }
+
+func (c *counter) Write(b []byte) (int, error) {
+	c.n += int64(len(b))
+	return len(b), nil
+}
+
+// TestObjects of every codec and of every length, in stores of all abilities.
+func TestObjects(t *testing.T) {
+	disk := directory(t)
+	stores := map[string]objstore.Store{"all": disk, "put": onlyStore{disk}, "parts": onlyParts{disk, disk}}
+	for _, algorithm := range algorithms {
+		for name, store := range stores {
+			t.Run(algorithm+" "+name, func(t *testing.T) {
+				t.Parallel()
+				c := codecOf(t, algorithm)
+				long := []int{frame.MaxSegment, 2 << 20, frame.MaxSegment, 3, frame.MaxSegment}
+				if !c.Independent() {
+					long = []int{200_000, 3, 100_000} // each range is read from the start
+				}
+				for i, sizes := range [][]int{nil, {1}, {300, 4096, 1, 70_000}, long} {
+					segments := segmentsOf(sizes, uint64(i))
+					if i == 2 {
+						segments = append(segments, make([]byte, 1<<18))
+					}
+					r := write(t, store, fmt.Sprintf("%s/%s/%d", algorithm, name, i), segments, bundle.Options{Codec: c, Workers: 3, Senders: 2})
+					check(t, store, r, c, segments)
+				}
+			})
+		}
+	}
+	for u, err := range disk.Uploads(t.Context(), "") {
+		t.Errorf("an upload is left: %+v, %v", u, err)
+	}
+}
+
+const mib = 1 << 20
+
+// TestReuse: what of a changed object is sent, copied and fetched. Each segment has a
+// mebibyte that does not compress, and four bytes more in lz4.
+func TestReuse(t *testing.T) {
+	twenty := slices.Repeat([]int{mib}, 20)
+	old := segmentsOf(twenty, 100)
+	change := func(numbers ...int) [][]byte {
+		changed := slices.Clone(old)
+		for _, n := range numbers {
+			changed[n] = noise(mib, 1000+uint64(n))
+		}
+		return changed
+	}
+	insert := func(at int, s ...[]byte) [][]byte { return slices.Insert(slices.Clone(old), at, s...) }
+	for _, c := range []struct {
+		name                  string
+		segments              [][]byte
+		sent, copied, fetched int // MiB, rounded
+		whole                 int64
+	}{
+		{"nothing", old, 0, 0, 0, 1},
+		{"the first", change(0), 5, 15, 4, 0},
+		{"the last", change(19), 1, 19, 0, 0},
+		{"one in the middle", change(10), 5, 15, 4, 0},
+		{"every fifth", change(0, 5, 10, 15), 20, 0, 16, 0},
+		{"two apart", change(3, 12), 10, 10, 8, 0},
+		{"all", segmentsOf(twenty, 200), 20, 0, 0, 0},
+		{"one more at the front", insert(0, noise(1000, 1)), 5, 15, 5, 0},
+		{"one more in the middle", insert(10, noise(1000, 1)), 5, 15, 5, 0},
+		{"one more at the end", insert(20, noise(1000, 1)), 0, 20, 0, 0},
+		{"ten more in the middle", insert(10, segmentsOf(slices.Repeat([]int{mib}, 10), 300)...), 10, 20, 0, 0},
+		{"the first half", old[:10], 0, 10, 0, 0},
+		{"the second half", old[10:], 5, 5, 5, 0},
+		{"two halves the other way", slices.Concat(old[10:], old[:10]), 5, 15, 5, 0},
+		{"twice", slices.Concat(old, old), 0, 40, 0, 0},
+		{"little of it", old[4:6], 0, 0, 2, 0},
+		{"turned round", func() [][]byte { s := slices.Clone(old); slices.Reverse(s); return s }(), 20, 0, 20, 0},
+		{"none", nil, 0, 0, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			codec := codecOf(t, "lz4")
+			disk := directory(t)
+			before := write(t, disk, "old", old, bundle.Options{Codec: codec})
+			store := watch(disk)
+			r := write(t, store, "new", c.segments, bundle.Options{Codec: codec, Workers: 2, Senders: 2, Old: before})
+			rounded := func(n *atomic.Int64) int { return int(n.Load()+mib/2) / mib }
+			if sent, copied, fetched := rounded(&store.sent), rounded(&store.copied), rounded(&store.fetched); sent != c.sent || copied != c.copied || fetched != c.fetched {
+				t.Errorf("%d MiB were sent, %d copied, %d fetched, not %d, %d, %d", sent, copied, fetched, c.sent, c.copied, c.fetched)
+			}
+			if store.wholes.Load() != c.whole {
+				t.Errorf("%d objects were copied whole", store.wholes.Load())
+			}
+			if err := disk.Delete(t.Context(), "old"); err != nil {
+				t.Fatal(err)
+			}
+			check(t, disk, r, codec, c.segments)
+		})
+	}
+}
+
+// TestReuseIsRight for random changes, sizes, and known segments.
+func TestReuseIsRight(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			rnd := rand.New(rand.NewPCG(seed, 5))
+			disk := directory(t)
+			c := codecOf(t, []string{"zstd", "gzip", "lz4", "none", "snappy", "zstd"}[seed])
+			if !c.Independent() {
+				t.Skip("this build has no runs of it")
+			}
+			var segments [][]byte
+			for range rnd.IntN(30) {
+				if rnd.IntN(4) == 0 {
+					segments = append(segments, make([]byte, 1+rnd.IntN(frame.MaxSegment))) // the same, over and over
+				} else {
+					segments = append(segments, noise(1+rnd.IntN(3*mib/2), rnd.Uint64()))
+				}
+			}
+			var old *bundle.Record
+			for round := range 3 {
+				o := bundle.Options{Codec: c, Workers: 1 + rnd.IntN(3), Senders: 1 + rnd.IntN(3), PartSize: int64(rnd.IntN(9 * mib)), Old: old}
+				given := slices.Clone(segments)
+				if old != nil {
+					for i := range given {
+						switch {
+						case i < len(old.Segments) && sha256.Sum256(given[i]) == old.Segments[i].SHA256 && rnd.IntN(2) == 0:
+							given[i] = nil // known
+						}
+					}
+				}
+				var store objstore.Store = disk
+				switch {
+				case seed%3 == 1:
+					store = partsAndCopies{disk, disk, disk}
+				case seed%3 == 2 && old == nil:
+					store = onlyParts{disk, disk}
+				}
+				r := write(t, store, fmt.Sprint("object", round), given, o)
+				check(t, store, r, c, segments)
+				old = r
+				if len(segments) > 0 && round == 0 {
+					segments[rnd.IntN(len(segments))] = noise(1+rnd.IntN(mib), rnd.Uint64())
+				}
+			}
+		})
+	}
+}
+
+// TestOtherRecords are not used, or refused.
+func TestOtherRecords(t *testing.T) {
+	disk := directory(t)
+	segments := segmentsOf([]int{3 * mib, 3 * mib, 3 * mib}, 1)
+	lz4 := write(t, disk, "lz4", segments, bundle.Options{Codec: codecOf(t, "lz4")})
+	stream := write(t, disk, "bzip2", segments[:1], bundle.Options{Codec: codecOf(t, "bzip2")})
+	for _, old := range []*bundle.Record{lz4, stream} {
+		store := watch(disk)
+		r := write(t, store, "new", segments, bundle.Options{Codec: codecOf(t, "gzip"), Old: old})
+		if store.copied.Load() > 0 || store.gets.Load() > 0 {
+			t.Errorf("%s was used for gzip", old.Codec)
+		}
+		check(t, disk, r, codecOf(t, "gzip"), segments)
+	}
+	damage := map[string]func(*bundle.Record){
+		"size":            func(r *bundle.Record) { r.Size++ },
+		"checksum":        func(r *bundle.Record) { r.CRC32C++ },
+		"codec":           func(r *bundle.Record) { r.Codec = "rot13" },
+		"lengths":         func(r *bundle.Record) { r.Segments[0].Length++; r.Segments[1].Length-- },
+		"order":           func(r *bundle.Record) { slices.Reverse(r.Segments) },
+		"one less":        func(r *bundle.Record) { r.Segments = r.Segments[1:] },
+		"endless content": func(r *bundle.Record) { r.Segments[0].Sum.Size = 1 << 40 },
+		"no content":      func(r *bundle.Record) { r.Segments[0].Sum.Size = 0 },
+		"negative":        func(r *bundle.Record) { r.Segments[0].Length = -1 },
+		"a stream":        func(r *bundle.Record) { r.Stream = true },
+	}
+	for name, harm := range damage {
+		bad := *lz4
+		bad.Segments = slices.Clone(lz4.Segments)
+		harm(&bad)
+		_, err := bundle.Write(t.Context(), disk, "x", &source{}, bundle.Options{Codec: codecOf(t, "lz4"), Old: &bad})
+		if name == "codec" || name == "a stream" { // another one's is left alone
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		} else if !fault.Is(err, fault.Corrupt) || fault.HintOf(err) == "" {
+			t.Errorf("%s: write: %v", name, err)
+		}
+		if err := bundle.Verify(t.Context(), disk, &bad, 1); !fault.Is(err, fault.Corrupt) || fault.HintOf(err) == "" {
+			t.Errorf("%s: verify: %v", name, err)
+		}
+		if err := bundle.Extract(t.Context(), disk, &bad, 0, 1, 1, io.Discard); !fault.Is(err, fault.Corrupt) {
+			t.Errorf("%s: extract: %v", name, err)
+		}
+	}
+}
+
+// TestDamagedObjects are told by name, whatever byte is another one.
+func TestDamagedObjects(t *testing.T) {
+	disk := directory(t)
+	segments := segmentsOf([]int{100, 5000, 300}, 1)
+	for _, algorithm := range algorithms {
+		c := codecOf(t, algorithm)
+		r := write(t, disk, "object", segments, bundle.Options{Codec: c})
+		object := get(t, disk, "object")
+		put := func(data []byte) {
+			if _, err := disk.Put(t.Context(), "object", bytes.NewReader(data), objstore.PutOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		verify := func(what string) {
+			t.Helper()
+			if err := bundle.Verify(t.Context(), disk, r, 2); !fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "object") || fault.HintOf(err) == "" {
+				t.Errorf("%s: %s: %v", c, what, err)
+			}
+		}
+		for at := 0; at < len(object); at += 401 {
+			object[at] ^= 0x10
+			put(object)
+			verify(fmt.Sprintf("byte %d", at))
+			object[at] ^= 0x10
+		}
+		put(object[:len(object)-1])
+		verify("cut")
+		put(append(bytes.Clone(object), 0))
+		verify("longer")
+		put(nil)
+		verify("empty")
+		if err := bundle.Extract(t.Context(), disk, r, 200, 100, 1, io.Discard); !fault.Is(err, fault.Corrupt) {
+			t.Errorf("%s: a range of an empty object: %v", c, err)
+		}
+		if err := disk.Delete(t.Context(), "object"); err != nil {
+			t.Fatal(err)
+		}
+		if err := bundle.Verify(t.Context(), disk, r, 2); !fault.Is(err, fault.NotFound) {
+			t.Errorf("%s: absent: %v", c, err)
+		}
+	}
+}
+
+// TestDamagedSource: a segment that is used again is checked when it passes here.
+func TestDamagedSource(t *testing.T) {
+	disk := directory(t)
+	segments := segmentsOf([]int{mib, mib, mib}, 1)
+	c := codecOf(t, "lz4")
+	old := write(t, disk, "old", segments, bundle.Options{Codec: c})
+	object := get(t, disk, "old")
+	object[mib+mib/2] ^= 1
+	if _, err := disk.Put(t.Context(), "old", bytes.NewReader(object), objstore.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	changed := append([][]byte{noise(10, 9)}, segments...)
+	if _, err := bundle.Write(t.Context(), disk, "new", &source{segments: changed}, bundle.Options{Codec: c, Old: old}); !fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "old") {
+		t.Errorf("a damaged segment was used again: %v", err)
+	}
+	if _, err := disk.Stat(t.Context(), "new"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("an object was made: %v", err)
+	}
+	// What is copied in the store is found out by the checksum of the whole.
+	if _, err := bundle.Write(t.Context(), disk, "new", &source{segments: segments}, bundle.Options{Codec: c, Old: old}); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("a damaged object was copied: %v", err)
+	}
+	if _, err := disk.Stat(t.Context(), "new"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("an object was left: %v", err)
+	}
+}
+
+// TestFailures: the first error is told, nothing is stored, no upload and no goroutine is left.
+func TestFailures(t *testing.T) {
+	segments := segmentsOf(slices.Repeat([]int{3 * mib}, 6), 1)
+	for _, algorithm := range []string{"zstd", "bzip2", "lz4"} {
+		c := codecOf(t, algorithm)
+		for name, makeFail := range map[string]func(*source, *spy, context.CancelCauseFunc) error{
+			"source": func(s *source, _ *spy, _ context.CancelCauseFunc) error {
+				s.err = fmt.Errorf("the disk is gone: %w", io.EOF) // not the end
+				return s.err
+			},
+			"part": func(_ *source, s *spy, _ context.CancelCauseFunc) error { s.failPart = 2; return errPart },
+			"cancelled": func(s *source, _ *spy, cancel context.CancelCauseFunc) error {
+				why := errors.New("somebody's wish")
+				cancel(why)
+				return why
+			},
+		} {
+			if name == "part" && !c.Independent() {
+				continue // one Put, which cuts parts itself
+			}
+			t.Run(algorithm+" "+name, func(t *testing.T) {
+				disk := directory(t)
+				store, src := watch(disk), &source{segments: segments}
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				before := runtime.NumGoroutine()
+				want := makeFail(src, store, cancel)
+				if _, err := bundle.Write(ctx, store, "object", src, bundle.Options{Codec: c, Workers: 2, Senders: 2}); !errors.Is(err, want) {
+					t.Errorf("got %v, not %v", err, want)
+				}
+				for o, err := range disk.List(t.Context(), "") {
+					t.Errorf("left: %+v, %v", o, err)
+				}
+				for u, err := range disk.Uploads(t.Context(), "") {
+					t.Errorf("an upload is left: %+v, %v", u, err)
+				}
+				for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+					if time.Now().After(deadline) {
+						t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	disk := directory(t)
+	c := codecOf(t, "lz4")
+	for name, s := range map[string]bundle.Source{
+		"empty segment": &source{segments: [][]byte{{}}}, "unknown segment": &source{segments: [][]byte{nil}},
+	} {
+		if _, err := bundle.Write(t.Context(), disk, "x", s, bundle.Options{Codec: c}); !fault.Is(err, fault.Internal) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := bundle.Write(t.Context(), disk, "../x", &source{}, bundle.Options{Codec: c}); !fault.Is(err, fault.Usage) {
+		t.Errorf("a bad key: %v", err)
+	}
+	r := write(t, disk, "x", segmentsOf([]int{10}, 1), bundle.Options{Codec: c})
+	for _, at := range [][2]int64{{-1, 1}, {0, -1}, {0, 11}, {11, 1}, {1 << 62, 1 << 62}} {
+		if err := bundle.Extract(t.Context(), disk, r, at[0], at[1], 1, io.Discard); !fault.Is(err, fault.Internal) {
+			t.Errorf("%v: %v", at, err)
+		}
+	}
+	if _, err := bundle.Write(t.Context(), disk, "y", &source{}, bundle.Options{Codec: c, Old: &bundle.Record{Key: "gone", Codec: c.String(), Size: 11, CRC32C: 0}}); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("an empty record: %v", err)
+	}
+}
+
+// TestMemory: it does not grow with the object.
+func TestMemory(t *testing.T) {
+	disk := directory(t)
+	o := bundle.Options{Codec: codecOf(t, "lz4"), Workers: 2, Senders: 1}
+	if o.Memory() > 64*mib {
+		t.Errorf("two workers and a sender ask for %d MiB", o.Memory()/mib)
+	}
+	var before, after runtime.MemStats
+	run := func(n int) uint64 {
+		runtime.ReadMemStats(&before)
+		if _, err := bundle.Write(t.Context(), disk, "object", &repeating{data: noise(frame.MaxSegment, 1), left: n}, o); err != nil {
+			t.Fatal(err)
+		}
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	run(1)
+	short, long := run(10), run(40)
+	if most := short + 10*mib; long > most {
+		t.Errorf("40 segments allocate %d MiB, 10 segments %d MiB", long/mib, short/mib)
+	}
+}
+
+// repeating gives a segment again and again.
+type repeating struct {
+	data []byte
+	left int
+}
+
+func (r *repeating) Next(_ context.Context, buf []byte) (bundle.Piece, error) {
+	if r.left == 0 {
+		return bundle.Piece{}, io.EOF
+	}
+	r.left--
+	return bundle.Piece{Size: copy(buf, r.data)}, nil
+}
+
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte(`{"key":"k","size":7,"crc32c":1,"codec":"lz4:0","segments":["4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]}`))
+	f.Add([]byte(`{"segments":["1 2 3 A","-1 0 ffffffffff x y"]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var r, again bundle.Record
+		if json.Unmarshal(data, &r) != nil {
+			return
+		}
+		text, err := json.Marshal(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, &again); err != nil || r.Key == again.Key && !slices.Equal(r.Segments, again.Segments) {
+			t.Errorf("%s is written as %s, %v", data, text, err)
+		}
+	})
+}

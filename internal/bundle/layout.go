@@ -1,0 +1,178 @@
+package bundle
+
+import (
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+)
+
+// longestCopy is what is copied at once; every store can copy more.
+const longestCopy = 1 << 30
+
+// hole is a part's bytes that are to be fetched: pieces of the old object that follow each other.
+type hole struct {
+	at         int // in the part
+	first, end int // pieces
+}
+
+// part is what is sent at once, or copied inside the store.
+type part struct {
+	number int
+	data   []byte // nil when it is copied
+	holes  []hole
+	copied objstore.Range
+}
+
+// layout decides what is sent and what is copied. It sees the pieces of an object in their
+// order: new ones, and ones that the old object has, too.
+type layout struct {
+	old     *places // nil when nothing can be reused
+	copies  bool    // the store copies ranges
+	size    func(number int) int64
+	buffer  func() ([]byte, error) // an empty one
+	emit    func(part) error
+	data    []byte
+	holes   []hole
+	filling bool // data is a buffer
+	// The old pieces from first to end, whose fate is open.
+	first, end int
+	number     int // of parts that were emitted
+}
+
+// add takes a new piece.
+func (l *layout) add(piece []byte) error {
+	if len(piece) == 0 {
+		return nil
+	}
+	if err := l.settle(false); err != nil {
+		return err
+	}
+	if err := l.begin(); err != nil {
+		return err
+	}
+	l.data = append(l.data, piece...)
+	return l.sendFull()
+}
+
+// same takes a piece that is the old object's.
+func (l *layout) same(piece int) error {
+	if l.first < l.end && l.end == piece {
+		l.end++
+		return nil
+	}
+	if err := l.settle(false); err != nil {
+		return err
+	}
+	l.first, l.end = piece, piece+1
+	return nil
+}
+
+// whole reports whether the object is the old one.
+func (l *layout) whole() bool {
+	return l.old != nil && l.number == 0 && !l.filling && l.first == headPiece && l.end == l.old.tailPiece()+1
+}
+
+// finish takes the end. What fits into one part is not emitted: it stays in data.
+func (l *layout) finish() error {
+	if err := l.settle(true); err != nil || l.number == 0 || len(l.data) == 0 {
+		return err
+	}
+	return l.send()
+}
+
+// settle decides on the old pieces. A part in the making that is too small takes of
+// them what it lacks; they are copied when the rest is long enough, or the last.
+func (l *layout) settle(last bool) error {
+	for l.first < l.end {
+		_, rest := l.old.span(l.first, l.end)
+		if rest == 0 { // there are formats without a head or a tail
+			l.first = l.end
+			return nil
+		}
+		if l.copies && (last || rest >= objstore.MinPart) && (len(l.data) == 0 || len(l.data) >= objstore.MinPart) {
+			return l.copy()
+		}
+		if err := l.fetch(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetch has the first of the old pieces sent.
+func (l *layout) fetch() error {
+	_, size := l.old.span(l.first, l.first+1)
+	if err := l.begin(); err != nil {
+		return err
+	}
+	if n := len(l.holes) - 1; n >= 0 && l.holes[n].end == l.first && l.adjoins(l.holes[n]) {
+		l.holes[n].end++
+	} else {
+		l.holes = append(l.holes, hole{len(l.data), l.first, l.first + 1})
+	}
+	l.data = grown(l.data, int(size))
+	l.first++
+	return l.sendFull()
+}
+
+// adjoins reports whether a hole reaches to the end of the data.
+func (l *layout) adjoins(h hole) bool {
+	_, size := l.old.span(h.first, h.end)
+	return h.at+int(size) == len(l.data)
+}
+
+func grown(b []byte, n int) []byte {
+	if len(b)+n <= cap(b) {
+		return b[:len(b)+n]
+	}
+	return append(b, make([]byte, n)...)
+}
+
+// copy emits the old pieces, in as few parts as are short enough.
+func (l *layout) copy() error {
+	if len(l.data) > 0 {
+		if err := l.send(); err != nil {
+			return err
+		}
+	}
+	offset, length := l.old.span(l.first, l.end)
+	l.first = l.end
+	for n := (length + longestCopy - 1) / longestCopy; n > 0; n-- {
+		size := length / n
+		if err := l.next(part{copied: objstore.Range{Offset: offset, Length: size}}); err != nil {
+			return err
+		}
+		offset, length = offset+size, length-size
+	}
+	return nil
+}
+
+func (l *layout) begin() (err error) {
+	if !l.filling {
+		l.data, err = l.buffer()
+		l.filling = err == nil
+	}
+	return err
+}
+
+func (l *layout) sendFull() error {
+	if int64(len(l.data)) < l.size(l.number+1) {
+		return nil
+	}
+	return l.send()
+}
+
+func (l *layout) send() error {
+	p := part{data: l.data, holes: l.holes}
+	l.data, l.holes, l.filling = nil, nil, false
+	return l.next(p)
+}
+
+func (l *layout) next(p part) error {
+	if l.number == objstore.MaxParts {
+		return fault.New(fault.Config, "put", "an object", "it is larger than %d parts", objstore.MaxParts).
+			WithHint("set a larger cloud_upload_min_chunk_size, or a smaller cloud_upload_max_archive_size")
+	}
+	l.number++
+	p.number = l.number
+	return l.emit(p)
+}

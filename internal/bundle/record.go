@@ -1,0 +1,140 @@
+package bundle
+
+import (
+	"encoding/base64"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+
+	"github.com/holdfast-pg/holdfast/internal/checksum"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/frame"
+)
+
+// Segment is a piece of the content.
+type Segment struct {
+	Length int64     // of its run in the object, in bytes; 0 when the object is one stream
+	CRC32C uint32    // of its run
+	Sum    frame.Sum // of its content
+	SHA256 [32]byte  // of its content
+}
+
+var base64Text = base64.RawStdEncoding
+
+// MarshalText is one short word or number for each field: four million segments of a
+// backup of 16 TB are some 300 MB.
+func (s Segment) MarshalText() ([]byte, error) {
+	b := strconv.AppendInt(make([]byte, 0, 96), s.Sum.Size, 10)
+	b = strconv.AppendInt(append(b, ' '), s.Length, 10)
+	b = strconv.AppendUint(append(b, ' '), uint64(s.CRC32C), 16)
+	b = base64Text.AppendEncode(append(b, ' '), s.SHA256[:])
+	if s.Sum.CRC32 != 0 {
+		b = strconv.AppendUint(append(b, ' '), uint64(s.Sum.CRC32), 16)
+	}
+	return b, nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (s *Segment) UnmarshalText(text []byte) error {
+	bad := func() error { return fmt.Errorf("%q is no segment", text) }
+	fields := strings.Split(string(text), " ")
+	if len(fields) != 4 && len(fields) != 5 {
+		return bad()
+	}
+	var read Segment
+	var err [4]error
+	var crc, inner uint64
+	read.Sum.Size, err[0] = strconv.ParseInt(fields[0], 10, 64)
+	read.Length, err[1] = strconv.ParseInt(fields[1], 10, 64)
+	crc, err[2] = strconv.ParseUint(fields[2], 16, 32)
+	if len(fields) == 5 {
+		inner, err[3] = strconv.ParseUint(fields[4], 16, 32)
+	}
+	for _, e := range err {
+		if e != nil {
+			return bad()
+		}
+	}
+	hash, e := base64Text.DecodeString(fields[3])
+	if e != nil || len(hash) != len(read.SHA256) {
+		return bad()
+	}
+	read.CRC32C, read.Sum.CRC32, read.SHA256 = uint32(crc), uint32(inner), [32]byte(hash)
+	*s = read
+	return nil
+}
+
+// Record is what is known of an object.
+type Record struct {
+	Key    string `json:"key"`
+	Size   int64  `json:"size"`   // in bytes
+	CRC32C uint32 `json:"crc32c"` // of all of it
+	Codec  string `json:"codec"`
+	// Stream says that segments have no runs: the object can only be read from its start.
+	Stream   bool      `json:"stream,omitempty"`
+	Segments []Segment `json:"segments"`
+}
+
+// Content is the size of what the object expands to.
+func (r *Record) Content() (n int64) {
+	for i := range r.Segments {
+		n += r.Segments[i].Sum.Size
+	}
+	return n
+}
+
+// places are the offsets in an object of its head, its runs and its tail, and its end.
+type places struct {
+	codec   frame.Codec
+	offsets []int64
+	tail    []byte
+}
+
+// The pieces of an object are numbered as its places are: the head is 0, the first
+// segment 1, and the tail follows the last one.
+const headPiece = 0
+
+func (p *places) tailPiece() int { return len(p.offsets) - 2 }
+
+// span is the range of some pieces that follow each other.
+func (p *places) span(first, end int) (offset, length int64) {
+	return p.offsets[first], p.offsets[end] - p.offsets[first]
+}
+
+// check refuses a record that does not agree with itself, so that it can be relied on.
+func (r *Record) check() (*places, error) {
+	bad := func(format string, args ...any) (*places, error) {
+		return nil, fault.New(fault.Corrupt, "read the record of", r.Key, format, args...).WithHint("it is damaged, or was not written by Holdfast; use another backup")
+	}
+	c, err := frame.Parse(r.Codec)
+	if err != nil {
+		return bad("%w", err)
+	}
+	p := &places{codec: c, offsets: make([]int64, 0, len(r.Segments)+3)}
+	head := c.Head()
+	at, crc := int64(len(head)), crc32.Checksum(head, castagnoli)
+	p.offsets = append(p.offsets, 0)
+	var all frame.Sum
+	for i := range r.Segments {
+		s := &r.Segments[i]
+		if s.Sum.Size <= 0 || s.Sum.Size > frame.MaxSegment || s.Length < 0 || s.Length > frame.MaxRun || r.Stream != (s.Length == 0) {
+			return bad("segment %d has a size that none has", i)
+		}
+		p.offsets = append(p.offsets, at)
+		at, all = at+s.Length, all.Join(s.Sum)
+		crc = checksum.Join(crc32.Castagnoli, crc, s.CRC32C, s.Length)
+	}
+	if r.Stream {
+		return p, nil
+	}
+	p.tail = c.Tail(all)
+	crc = checksum.Join(crc32.Castagnoli, crc, crc32.Checksum(p.tail, castagnoli), int64(len(p.tail)))
+	p.offsets = append(p.offsets, at, at+int64(len(p.tail)))
+	if end := p.offsets[len(p.offsets)-1]; end != r.Size || crc != r.CRC32C {
+		return bad("its segments are not those of the object")
+	}
+	return p, nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)

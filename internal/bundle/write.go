@@ -1,0 +1,391 @@
+package bundle
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"hash/crc32"
+	"io"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-pg/holdfast/internal/checksum"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/frame"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+)
+
+// Piece is what a Source gives.
+type Piece struct {
+	// Size is that of a segment which was read into the buffer; not 0.
+	Size int
+	// Known says instead that the next segment is that of the old object with the number
+	// Segment, from 0 on, which was not read because it is known to be unchanged.
+	Known   bool
+	Segment int
+}
+
+// Source cuts content into segments.
+type Source interface {
+	// Next reads the next segment into buf, which has room for frame.MaxSegment bytes. After the last one it returns io.EOF.
+	Next(ctx context.Context, buf []byte) (Piece, error)
+}
+
+// Options say how an object is made.
+type Options struct {
+	Codec frame.Codec
+	// Workers compress, one segment each at a time; 1 when less.
+	Workers int
+	// Senders send one part each at a time; 1 when less.
+	Senders int
+	// PartSize is that of parts; objstore.MinPart when less.
+	PartSize int64
+	// Old is the record of another object in the same store whose segments are used again; nil
+	// for none. One of another codec or level, or without runs, is left alone.
+	Old *Record
+}
+
+// Memory is what Write needs at most for its buffers, in bytes, for objects of less than
+// a thousand parts.
+func (o Options) Memory() int64 {
+	workers, senders := o.parallel()
+	return int64(workers+1)*(frame.MaxSegment+frame.MaxRun) + int64(senders+1)*(objstore.PartSize(o.PartSize, 1)+frame.MaxRun)
+}
+
+func (o Options) parallel() (workers, senders int) { return max(o.Workers, 1), max(o.Senders, 1) }
+
+// Write stores the stream of a source's segments under a key and returns its record, whose
+// checksum is that of what was sent, and, where it knows one, the store's. An object of
+// that key is replaced. When it fails nothing is stored; what was begun is given up, and
+// after a kill is listed by objstore.Multipart. NotFound: the old object is gone.
+func Write(ctx context.Context, store objstore.Store, key string, src Source, o Options) (*Record, error) {
+	if err := objstore.CheckKey(key); err != nil {
+		return nil, err
+	}
+	w := &writer{store: store, src: src, o: o, record: &Record{Key: key, Codec: o.Codec.String(), Segments: []Segment{}}}
+	if _, parts := store.(objstore.Multipart); !parts || !o.Codec.Independent() {
+		return w.stream(ctx)
+	}
+	return w.runs(ctx)
+}
+
+// writer makes one object.
+type writer struct {
+	store  objstore.Store
+	src    Source
+	o      Options
+	record *Record
+	sum    frame.Sum // of the content
+
+	old    *places                   // nil when nothing is reused
+	known  map[[sha256.Size]byte]int // pieces of the old object
+	lookUp atomic.Bool               // in known
+	layout layout
+	same   bool // the object is the old one
+}
+
+// reuse prepares the old object.
+func (w *writer) reuse() (err error) {
+	old := w.o.Old
+	if old == nil || old.Stream || old.Codec != w.record.Codec || old.Key == w.record.Key {
+		w.o.Old = nil
+		return nil
+	}
+	if w.old, err = old.check(); err != nil {
+		return err
+	}
+	w.known = make(map[[sha256.Size]byte]int, len(old.Segments))
+	for i := len(old.Segments) - 1; i >= 0; i-- {
+		w.known[old.Segments[i].SHA256] = i + 1
+	}
+	_, ranges := w.store.(objstore.RangeCopier)
+	_, whole := w.store.(objstore.Copier)
+	w.layout.old, w.layout.copies = w.old, ranges
+	w.lookUp.Store(ranges || whole)
+	return nil
+}
+
+// slot is the place of one segment on its way.
+type slot struct {
+	buf      []byte
+	raw, run []byte
+	segment  Segment
+	old      int // piece of the old object; headPiece when it is new
+}
+
+// runs makes the object of runs, in parts.
+func (w *writer) runs(ctx context.Context) (*Record, error) {
+	if err := w.reuse(); err != nil {
+		return nil, err
+	}
+	_, senders := w.o.parallel()
+	s := &sender{store: w.store, key: w.record.Key, old: w.o.Old, places: w.old, queue: make(chan part), buffers: make(chan []byte, senders+1)}
+	for range senders + 1 {
+		s.buffers <- nil
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for range senders {
+		g.Go(func() error { return s.run(gctx) })
+	}
+	g.Go(func() error {
+		defer close(s.queue)
+		w.layout.size = func(number int) int64 { return objstore.PartSize(w.o.PartSize, number) }
+		w.layout.buffer = func() ([]byte, error) {
+			return s.buffer(gctx, w.layout.size(w.layout.number+1)+frame.MaxRun)
+		}
+		w.layout.emit = func(p part) error { return s.put(gctx, p) }
+		return w.pieces(gctx)
+	})
+	err := g.Wait()
+	if err == nil {
+		err = w.publish(ctx, s)
+	}
+	if err != nil {
+		s.abort(ctx)
+		return nil, err
+	}
+	return w.record, nil
+}
+
+// publish makes the object appear.
+func (w *writer) publish(ctx context.Context, s *sender) error {
+	var o objstore.Object
+	var err error
+	if w.same {
+		o, err = w.store.(objstore.Copier).Copy(ctx, w.o.Old.Key, w.record.Key)
+	} else {
+		o, err = s.complete(ctx, w.record, w.layout.data, w.layout.holes)
+	}
+	if err != nil {
+		return err
+	}
+	return w.confirm(ctx, o)
+}
+
+// confirm compares what the store says with what was sent.
+func (w *writer) confirm(ctx context.Context, o objstore.Object) error {
+	if o.Size == w.record.Size && (o.CRC32C == nil || *o.CRC32C == w.record.CRC32C) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
+	defer cancel()
+	return errors.Join(objstore.Mismatch("put", w.record.Key), w.store.Delete(ctx, w.record.Key))
+}
+
+// pieces brings the pieces of the object in order.
+func (w *writer) pieces(ctx context.Context) error {
+	if err := w.segments(ctx, w.place); err != nil {
+		return err
+	}
+	if len(w.record.Segments) == 0 {
+		if err := w.head(headPiece); err != nil {
+			return err
+		}
+	}
+	tail := w.o.Codec.Tail(w.sum)
+	w.count(tail)
+	l := &w.layout
+	if w.old != nil && l.first < l.end && l.end == w.old.tailPiece() && bytes.Equal(tail, w.old.tail) {
+		if err := l.same(l.end); err != nil {
+			return err
+		}
+	} else if err := l.add(tail); err != nil {
+		return err
+	}
+	if _, copies := w.store.(objstore.Copier); copies && l.whole() {
+		w.same = true
+		return nil
+	}
+	return l.finish()
+}
+
+// segments brings the segments in order, hashed, and compressed unless they are the old object's.
+func (w *writer) segments(ctx context.Context, use func(*slot) error) error {
+	n, _ := w.o.parallel()
+	workers := make([]func(*slot) error, n)
+	for i := range workers {
+		e, err := w.o.Codec.NewEncoder()
+		if err != nil {
+			return err
+		}
+		defer e.Close()
+		workers[i] = func(s *slot) error { return w.compress(e, s) }
+	}
+	slots := make([]*slot, n+1)
+	for i := range slots {
+		slots[i] = &slot{}
+	}
+	return inOrder(ctx, slots, w.fill, workers, func(_ context.Context, s *slot) error { return use(s) })
+}
+
+// fill reads a segment.
+func (w *writer) fill(ctx context.Context, s *slot) error {
+	if s.buf == nil {
+		s.buf = make([]byte, frame.MaxSegment)
+	}
+	p, err := w.src.Next(ctx, s.buf)
+	if err != nil {
+		return err
+	}
+	s.old = headPiece
+	switch {
+	case p.Known && (w.old == nil || p.Segment < 0 || p.Segment >= len(w.o.Old.Segments)):
+		return fault.New(fault.Internal, "put", w.record.Key, "there is no segment %d to use again", p.Segment)
+	case p.Known:
+		s.old = p.Segment + 1
+	case p.Size <= 0 || p.Size > len(s.buf):
+		return fault.New(fault.Internal, "put", w.record.Key, "a segment of %d bytes", p.Size)
+	default:
+		s.raw = s.buf[:p.Size]
+	}
+	return nil
+}
+
+// compress looks for a segment in the old object, else makes its run.
+func (w *writer) compress(e *frame.Encoder, s *slot) (err error) {
+	if s.old != headPiece {
+		return nil
+	}
+	s.segment = Segment{SHA256: sha256.Sum256(s.raw)}
+	if w.lookUp.Load() {
+		if s.old = w.known[s.segment.SHA256]; s.old != headPiece {
+			return nil
+		}
+	}
+	s.run, s.segment.Sum, err = e.Append(s.run[:0], s.raw)
+	s.segment.Length, s.segment.CRC32C = int64(len(s.run)), crc32.Checksum(s.run, castagnoli)
+	return err
+}
+
+// place puts a segment into the object.
+func (w *writer) place(s *slot) error {
+	l, piece := &w.layout, s.old
+	if piece != headPiece {
+		// Of several that are the same the one that goes on where the last one was can be copied with it.
+		if next := l.end; l.first < next && next < w.old.tailPiece() && w.o.Old.Segments[next-1].SHA256 == w.o.Old.Segments[piece-1].SHA256 {
+			piece = next
+		}
+		s.segment = w.o.Old.Segments[piece-1]
+	}
+	if len(w.record.Segments) == 0 {
+		if err := w.head(piece); err != nil {
+			return err
+		}
+	}
+	w.append(s.segment)
+	if piece != headPiece {
+		return l.same(piece)
+	}
+	if !l.copies {
+		w.lookUp.Store(false) // the whole will not be copied
+	}
+	return l.add(s.run)
+}
+
+// head begins the object; piece is that of its first segment.
+func (w *writer) head(piece int) error {
+	head := w.o.Codec.Head()
+	w.count(head)
+	if piece == headPiece+1 {
+		return w.layout.same(headPiece)
+	}
+	return w.layout.add(head)
+}
+
+// count adds bytes to the record.
+func (w *writer) count(b []byte) {
+	w.record.Size += int64(len(b))
+	w.record.CRC32C = crc32.Update(w.record.CRC32C, castagnoli, b)
+}
+
+// append adds a segment to the record.
+func (w *writer) append(s Segment) {
+	w.record.Segments = append(w.record.Segments, s)
+	w.record.Size += s.Length
+	w.record.CRC32C = checksum.Join(crc32.Castagnoli, w.record.CRC32C, s.CRC32C, s.Length)
+	w.sum = w.sum.Join(s.Sum)
+}
+
+// stream makes the object by one Put: of a codec without runs, or for a store without parts.
+func (w *writer) stream(ctx context.Context) (*Record, error) {
+	in, out := io.Pipe()
+	g, gctx := errgroup.WithContext(ctx)
+	var o objstore.Object
+	g.Go(func() (err error) {
+		o, err = w.store.Put(gctx, w.record.Key, in, objstore.PutOptions{})
+		in.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
+		return err
+	})
+	g.Go(func() error {
+		err := w.pour(gctx, out)
+		out.CloseWithError(err)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if err := w.confirm(ctx, o); err != nil {
+		return nil, err
+	}
+	return w.record, nil
+}
+
+// pour writes the object.
+func (w *writer) pour(ctx context.Context, out io.Writer) error {
+	if !w.o.Codec.Independent() {
+		w.record.Stream = true
+		return w.one(ctx, writerFunc(func(b []byte) (int, error) {
+			w.count(b)
+			return out.Write(b)
+		}))
+	}
+	write := func(b []byte) error {
+		_, err := out.Write(b)
+		return err
+	}
+	head := w.o.Codec.Head()
+	w.count(head)
+	if err := write(head); err != nil {
+		return err
+	}
+	err := w.segments(ctx, func(s *slot) error {
+		w.append(s.segment)
+		return write(s.run)
+	})
+	if err != nil {
+		return err
+	}
+	tail := w.o.Codec.Tail(w.sum)
+	w.count(tail)
+	return write(tail)
+}
+
+// one writes the segments as one stream.
+func (w *writer) one(ctx context.Context, out io.Writer) error {
+	z, err := w.o.Codec.NewWriter(out)
+	if err != nil {
+		return err
+	}
+	var s slot
+	for {
+		if err = w.fill(ctx, &s); err != nil {
+			break
+		}
+		w.record.Segments = append(w.record.Segments, Segment{SHA256: sha256.Sum256(s.raw), Sum: frame.Sum{Size: int64(len(s.raw))}})
+		if _, err = z.Write(s.raw); err != nil {
+			break
+		}
+	}
+	if err == io.EOF { //nolint:errorlint // a wrapped one is a failure that must not pass for the end
+		err = nil
+	}
+	return cmp.Or(err, z.Close())
+}
+
+type writerFunc func([]byte) (int, error)
+
+// Write implements io.Writer.
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
