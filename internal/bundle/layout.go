@@ -1,6 +1,8 @@
 package bundle
 
 import (
+	"slices"
+
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 )
@@ -109,7 +111,7 @@ func (l *layout) fetch() error {
 	} else {
 		l.holes = append(l.holes, hole{len(l.data), l.first, l.first + 1})
 	}
-	l.data = grown(l.data, int(size))
+	l.data = slices.Grow(l.data, int(size))[:len(l.data)+int(size)]
 	l.first++
 	return l.sendFull()
 }
@@ -118,13 +120,6 @@ func (l *layout) fetch() error {
 func (l *layout) adjoins(h hole) bool {
 	_, size := l.old.span(h.first, h.end)
 	return h.at+int(size) == len(l.data)
-}
-
-func grown(b []byte, n int) []byte {
-	if len(b)+n <= cap(b) {
-		return b[:len(b)+n]
-	}
-	return append(b, make([]byte, n)...)
 }
 
 // copy emits the old pieces, in as few parts as are short enough.

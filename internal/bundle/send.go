@@ -57,13 +57,10 @@ func (s *sender) begin(ctx context.Context) (objstore.Upload, error) {
 	return multipart.Begin(ctx, s.key)
 }
 
-// buffer is one with room for some bytes, when one is free.
-func (s *sender) buffer(ctx context.Context, room int64) ([]byte, error) {
+// buffer waits for one that is free.
+func (s *sender) buffer(ctx context.Context) ([]byte, error) {
 	select {
 	case b := <-s.buffers:
-		if int64(cap(b)) < room {
-			b = make([]byte, 0, room)
-		}
 		return b[:0], nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)

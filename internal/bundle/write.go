@@ -52,7 +52,8 @@ type Options struct {
 // a thousand parts.
 func (o Options) Memory() int64 {
 	workers, senders := o.parallel()
-	return int64(workers+1)*(frame.MaxSegment+frame.MaxRun) + int64(senders+1)*(objstore.PartSize(o.PartSize, 1)+frame.MaxRun)
+	part := objstore.PartSize(o.PartSize, 1) + frame.MaxRun
+	return int64(workers+1)*(frame.MaxSegment+frame.MaxRun) + int64(senders+1)*(part+part/4) // as slices grow
 }
 
 func (o Options) parallel() (workers, senders int) { return max(o.Workers, 1), max(o.Senders, 1) }
@@ -133,9 +134,7 @@ func (w *writer) runs(ctx context.Context) (*Record, error) {
 	g.Go(func() error {
 		defer close(s.queue)
 		w.layout.size = func(number int) int64 { return objstore.PartSize(w.o.PartSize, number) }
-		w.layout.buffer = func() ([]byte, error) {
-			return s.buffer(gctx, w.layout.size(w.layout.number+1)+frame.MaxRun)
-		}
+		w.layout.buffer = func() ([]byte, error) { return s.buffer(gctx) }
 		w.layout.emit = func(p part) error { return s.put(gctx, p) }
 		return w.pieces(gctx)
 	})
