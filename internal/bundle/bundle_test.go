@@ -392,6 +392,13 @@ func TestOtherRecords(t *testing.T) {
 		}
 		check(t, disk, r, codecOf(t, "gzip"), segments)
 	}
+	small := write(t, disk, "small", segments[:1], bundle.Options{Codec: codecOf(t, "lz4")})
+	store := watch(disk)
+	r := write(t, store, "new", segmentsOf([]int{3 * mib, mib}, 1), bundle.Options{Codec: codecOf(t, "lz4"), Old: small})
+	if store.copied.Load() > 0 {
+		t.Error("a range of an object was copied that is too small for Amazon")
+	}
+	check(t, disk, r, codecOf(t, "lz4"), segmentsOf([]int{3 * mib, mib}, 1))
 	damage := map[string]func(*bundle.Record){
 		"size":            func(r *bundle.Record) { r.Size++ },
 		"checksum":        func(r *bundle.Record) { r.CRC32C++ },

@@ -76,14 +76,14 @@ func Open(algorithm, level string) (Codec, error) {
 		WithHint("use a number from %d to %d", f.least, f.most)
 }
 
-// Parse reads what String wrote.
+// Parse reads what String wrote; the error is fault.Corrupt.
 func Parse(text string) (Codec, error) {
 	algorithm, level, _ := strings.Cut(text, ":")
 	c, err := Open(algorithm, level)
-	if err == nil && c.String() != text {
-		err = fault.New(fault.Corrupt, "read", "the name of a codec", "%q is none", text)
+	if err != nil || c.String() != text {
+		return Codec{}, fault.New(fault.Corrupt, "read", "the name of a codec", "%q is none", text)
 	}
-	return c, err
+	return c, nil
 }
 
 // String is the algorithm and its level, as records name them.

@@ -215,6 +215,38 @@ func checkWhole(t testing.TB, c frame.Codec, stream, data []byte) {
 	}
 }
 
+// TestLevelsMix: a stream takes the runs of every level.
+func TestLevelsMix(t *testing.T) {
+	data := mixed(2_000_000, 3)
+	for algorithm, levels := range map[string][]string{"zstd": {"1", "3", "6", "9", "13", "19"}, "gzip": {"1", "6", "9"}, "lz4": {"0", "5", "9"}} {
+		if !open(t, algorithm, "").Independent() {
+			continue
+		}
+		var all frame.Sum
+		stream := open(t, algorithm, levels[0]).Head()
+		for i, level := range levels {
+			segment := data[len(data)/len(levels)*i:]
+			if i < len(levels)-1 {
+				segment = segment[:len(data)/len(levels)]
+			}
+			var sum frame.Sum
+			var err error
+			if stream, sum, err = encoder(t, open(t, algorithm, level)).Append(stream, segment); err != nil {
+				t.Fatal(err)
+			}
+			all = all.Join(sum)
+		}
+		c := open(t, algorithm, levels[0])
+		stream = append(stream, c.Tail(all)...)
+		checkWhole(t, c, stream, data)
+		unpack := exec.Command(algorithm, "-dc")
+		unpack.Stdin = bytes.NewReader(stream)
+		if got, err := unpack.Output(); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: %d bytes, %v", algorithm, len(got), err)
+		}
+	}
+}
+
 // TestLargestSegments, of the kinds that compress worst and best.
 func TestLargestSegments(t *testing.T) {
 	for _, algorithm := range algorithms {
@@ -330,9 +362,9 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s: %v, %v", c, again, err)
 		}
 	}
-	for _, text := range []string{"", "zstd", "zstd:", "zstd:01", "zstd:+1", "none:0", "zstd:1:1", "rot13"} {
-		if c, err := frame.Parse(text); err == nil {
-			t.Errorf("%q is read as %s", text, c)
+	for _, text := range []string{"", "zstd", "zstd:99", "zstd:", "zstd:01", "zstd:+1", "none:0", "zstd:1:1", "rot13"} {
+		if c, err := frame.Parse(text); !fault.Is(err, fault.Corrupt) {
+			t.Errorf("%q is read as %s, %v", text, c, err)
 		}
 	}
 	for _, c := range []frame.Codec{open(t, "bzip2", ""), {}} {
