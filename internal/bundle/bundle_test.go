@@ -74,6 +74,17 @@ func (s *spy) Copy(ctx context.Context, from, to string) (objstore.Object, error
 	return s.whole.Copy(ctx, from, to)
 }
 
+// Complete refuses what stores with a least size of parts refuse.
+func (s *spy) Complete(ctx context.Context, u objstore.Upload, parts []objstore.Part, o objstore.PutOptions) (objstore.Object, error) {
+	slices.SortFunc(parts, func(a, b objstore.Part) int { return a.Number - b.Number })
+	for i, p := range parts {
+		if p.Number != i+1 || p.Size < objstore.MinPart && i < len(parts)-1 {
+			return objstore.Object{}, fmt.Errorf("part %d of %d has the number %d and %d bytes", i+1, len(parts), p.Number, p.Size)
+		}
+	}
+	return s.RangeCopier.Complete(ctx, u, parts, o)
+}
+
 func watch(s *file.Store) *spy { return &spy{RangeCopier: s, Store: s, whole: s} }
 
 func directory(t testing.TB) *file.Store {
@@ -359,7 +370,7 @@ func TestReuseIsRight(t *testing.T) {
 						}
 					}
 				}
-				var store objstore.Store = disk
+				var store objstore.Store = watch(disk)
 				switch {
 				case seed%3 == 1:
 					store = partsAndCopies{disk, disk, disk}
@@ -478,7 +489,7 @@ func TestDamagedObjects(t *testing.T) {
 // TestDamagedSource: a segment that is used again is checked when it passes here.
 func TestDamagedSource(t *testing.T) {
 	disk := directory(t)
-	segments := segmentsOf([]int{mib, mib, mib}, 1)
+	segments := segmentsOf(slices.Repeat([]int{mib}, 8), 1)
 	c := codecOf(t, "lz4")
 	old := write(t, disk, "old", segments, bundle.Options{Codec: c})
 	object := get(t, disk, "old")
