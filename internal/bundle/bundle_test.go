@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -509,6 +510,49 @@ func TestDamagedSource(t *testing.T) {
 		t.Errorf("a damaged object was copied: %v", err)
 	}
 	if _, err := disk.Stat(t.Context(), "new"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("an object was left: %v", err)
+	}
+}
+
+// hasty copies a byte less than it says, and tells no checksum.
+type hasty struct {
+	*file.Store
+	mu   sync.Mutex
+	real map[int]objstore.Part
+}
+
+func (h *hasty) CopyPart(ctx context.Context, u objstore.Upload, number int, from string, r objstore.Range) (objstore.Part, error) {
+	r.Length--
+	p, err := h.Store.CopyPart(ctx, u, number, from, r)
+	h.mu.Lock()
+	h.real[number] = p
+	h.mu.Unlock()
+	p.Size++
+	return p, err
+}
+
+func (h *hasty) Complete(ctx context.Context, u objstore.Upload, parts []objstore.Part, _ objstore.PutOptions) (objstore.Object, error) {
+	stored := slices.Clone(parts)
+	for i, p := range stored {
+		if short, is := h.real[p.Number]; is {
+			stored[i] = short
+		}
+	}
+	o, err := h.Store.Complete(ctx, u, stored, objstore.PutOptions{})
+	return objstore.Object{Key: o.Key, Size: objstore.Size(parts)}, err
+}
+
+// TestShortCopy: what a store without a checksum says it has stored is looked at.
+func TestShortCopy(t *testing.T) {
+	store := &hasty{Store: directory(t), real: map[int]objstore.Part{}}
+	segments := segmentsOf(slices.Repeat([]int{mib}, 12), 1)
+	c := codecOf(t, "lz4")
+	old := write(t, store, "old", segments, bundle.Options{Codec: c})
+	segments[0] = noise(10, 1)
+	if _, err := bundle.Write(t.Context(), store, "new", &source{segments: segments}, bundle.Options{Codec: c, Old: old}); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("a short copy passed: %v", err)
+	}
+	if _, err := store.Stat(t.Context(), "new"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("an object was left: %v", err)
 	}
 }

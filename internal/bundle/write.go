@@ -164,8 +164,14 @@ func (w *writer) publish(ctx context.Context, s *sender) error {
 	return w.confirm(ctx, o)
 }
 
-// confirm compares what the store says with what was sent.
-func (w *writer) confirm(ctx context.Context, o objstore.Object) error {
+// confirm compares what the store says with what was sent. Where it has no checksum its
+// answer may only repeat what it was told.
+func (w *writer) confirm(ctx context.Context, o objstore.Object) (err error) {
+	if o.CRC32C == nil {
+		if o, err = w.store.Stat(ctx, w.record.Key); err != nil {
+			return err
+		}
+	}
 	if o.Size == w.record.Size && (o.CRC32C == nil || *o.CRC32C == w.record.CRC32C) {
 		return nil
 	}
