@@ -56,6 +56,15 @@ type Store interface {
 	Delete(ctx context.Context, keys ...string) error
 }
 
+// Levels is the ability to list keys as if slashes separated directories, without
+// naming everything below them.
+type Levels interface {
+	// ListLevel yields, in the order of their keys, the objects whose keys have no further slash
+	// behind prefix, and for all others what they begin with, up to and with that slash, once each
+	// and with nothing but the key. Prefix is "" or ends in a slash. It ends after an error.
+	ListLevel(ctx context.Context, prefix string) iter.Seq2[Object, error]
+}
+
 // Upload is an object in the making.
 type Upload struct {
 	Key   string

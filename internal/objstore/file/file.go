@@ -40,6 +40,7 @@ type Store struct {
 
 var (
 	_ objstore.Store       = (*Store)(nil)
+	_ objstore.Levels      = (*Store)(nil)
 	_ objstore.Copier      = (*Store)(nil)
 	_ objstore.RangeCopier = (*Store)(nil)
 )
@@ -352,18 +353,31 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[objstore.Obje
 			yield(objstore.Object{}, objstore.NoBucket("list", s.dir))
 			return
 		}
-		s.walk(ctx, "", prefix, yield)
+		s.walk(ctx, "", prefix, false, yield)
 	}
 }
 
-// walk yields what lies below a directory, whose name ends with a slash, in the order of the keys.
-func (s *Store) walk(ctx context.Context, dir, prefix string, yield func(objstore.Object, error) bool) bool {
+// ListLevel implements objstore.Levels.
+func (s *Store) ListLevel(ctx context.Context, prefix string) iter.Seq2[objstore.Object, error] {
+	return func(yield func(objstore.Object, error) bool) {
+		s.policy.Counts.Requests.Add(1)
+		if _, err := os.Stat(s.dir); errors.Is(err, fs.ErrNotExist) {
+			yield(objstore.Object{}, objstore.NoBucket("list", s.dir))
+			return
+		}
+		s.walk(ctx, prefix, prefix, true, yield)
+	}
+}
+
+// walk yields what lies below a directory, whose name ends with a slash, in the order of the keys; of one
+// level only the names of the directories.
+func (s *Store) walk(ctx context.Context, dir, prefix string, level bool, yield func(objstore.Object, error) bool) bool {
 	if ctx.Err() != nil {
 		yield(objstore.Object{}, context.Cause(ctx))
 		return false
 	}
 	entries, err := os.ReadDir(s.path(dir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		yield(objstore.Object{}, explain("list", s.path(dir), err))
 		return false
 	}
@@ -378,9 +392,13 @@ func (s *Store) walk(ctx context.Context, dir, prefix string, yield func(objstor
 		key := name(e)
 		switch {
 		case e.Name() == making:
+		case e.IsDir() && level:
+			if !yield(objstore.Object{Key: key}, nil) {
+				return false
+			}
 		case e.IsDir():
 			if strings.HasPrefix(key, prefix) || strings.HasPrefix(prefix, key) {
-				if !s.walk(ctx, key, prefix, yield) {
+				if !s.walk(ctx, key, prefix, false, yield) {
 					return false
 				}
 			}

@@ -31,6 +31,7 @@ type Store struct {
 
 var (
 	_ objstore.Store       = (*Store)(nil)
+	_ objstore.Levels      = (*Store)(nil)
 	_ objstore.Parts       = (*Store)(nil)
 	_ objstore.Copier      = (*Store)(nil)
 	_ objstore.RangeCopier = (*Store)(nil)

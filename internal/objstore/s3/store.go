@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -132,8 +133,17 @@ func (s *Store) head(ctx context.Context, op, key string) (*s3.HeadObjectOutput,
 
 // List implements objstore.Store.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[objstore.Object, error] {
+	return s.list(ctx, prefix, nil)
+}
+
+// ListLevel implements objstore.Levels.
+func (s *Store) ListLevel(ctx context.Context, prefix string) iter.Seq2[objstore.Object, error] {
+	return s.list(ctx, prefix, aws.String("/"))
+}
+
+func (s *Store) list(ctx context.Context, prefix string, delimiter *string) iter.Seq2[objstore.Object, error] {
 	return func(yield func(objstore.Object, error) bool) {
-		in := &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.prefix(prefix)}
+		in := &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.prefix(prefix), Delimiter: delimiter}
 		for {
 			var out *s3.ListObjectsV2Output
 			err := s.do(ctx, "list", s.at.String(), func(ctx context.Context, _ bool) (err error) {
@@ -144,8 +154,8 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[objstore.Obje
 				yield(objstore.Object{}, err)
 				return
 			}
-			for _, c := range out.Contents {
-				if !yield(objstore.Object{Key: s.ours(c.Key), Size: aws.ToInt64(c.Size), ETag: aws.ToString(c.ETag), Modified: aws.ToTime(c.LastModified)}, nil) {
+			for _, o := range s.page(out) {
+				if !yield(o, nil) {
 					return
 				}
 			}
@@ -155,6 +165,22 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[objstore.Obje
 			in.ContinuationToken = out.NextContinuationToken
 		}
 	}
+}
+
+// page is what one answer lists, in the order of the keys.
+func (s *Store) page(out *s3.ListObjectsV2Output) []objstore.Object {
+	all := make([]objstore.Object, 0, len(out.Contents)+len(out.CommonPrefixes))
+	for _, c := range out.Contents {
+		all = append(all, objstore.Object{Key: s.ours(c.Key), Size: aws.ToInt64(c.Size), ETag: aws.ToString(c.ETag), Modified: aws.ToTime(c.LastModified)})
+	}
+	if len(out.CommonPrefixes) == 0 {
+		return all
+	}
+	for _, p := range out.CommonPrefixes {
+		all = append(all, objstore.Object{Key: s.ours(p.Prefix)})
+	}
+	slices.SortFunc(all, func(a, b objstore.Object) int { return strings.Compare(a.Key, b.Key) })
+	return all
 }
 
 // prefix is what names in the bucket begin with.
