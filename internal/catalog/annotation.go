@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -41,17 +42,26 @@ func (c *Catalog) SetKeep(id backup.ID, target KeepTarget) error {
 		return fault.New(fault.Usage, "keep backup", string(id), "%q is neither full nor standalone", target)
 	}
 	info, err := c.Get(id)
-	switch {
-	case err != nil:
+	if err == nil {
+		err = Keepable(info)
+	}
+	if err != nil {
 		return err
-	case info.Parent != nil:
-		return fault.New(fault.Refused, "keep backup", string(id), "it is incremental").
-			WithHint("keep the full backup that it depends on")
-	case info.Status != backup.Done:
-		return fault.New(fault.Refused, "keep backup", string(id), "it is %s, not DONE", info.Status).
-			WithHint("keep one that is DONE: holdfast list-backups %s", c.Server)
 	}
 	return atomicfile.Write(c.annotationPath(id, keepAnnotation), []byte(target), 0o644)
+}
+
+// Keepable refuses what cannot be kept.
+func Keepable(info *backupinfo.Info) error {
+	switch {
+	case info.Parent != nil:
+		return fault.New(fault.Refused, "keep backup", string(info.ID), "it is incremental").
+			WithHint("keep the full backup that it depends on")
+	case info.Status != backup.Done:
+		return fault.New(fault.Refused, "keep backup", string(info.ID), "it is %s, not DONE", info.Status).
+			WithHint("keep one that is DONE: holdfast list-backups %s", info.ServerName)
+	}
+	return nil
 }
 
 // Release gives a kept backup back to retention.

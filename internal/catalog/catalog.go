@@ -47,14 +47,19 @@ func (c *Catalog) Get(id backup.ID) (*backupinfo.Info, error) {
 }
 
 // notFound says what there is instead.
-func (c *Catalog) notFound(ref, format string, args ...any) error {
-	e := fault.New(fault.NotFound, "find backup", ref, format, args...)
+func (c *Catalog) notFound(ref, why string) error {
 	all, _, err := c.List()
-	switch {
-	case err != nil:
-		return e
-	case len(all) == 0:
-		return e.WithHint("server %s has no backups yet; take one: holdfast backup %s", c.Server, c.Server)
+	if err != nil {
+		return fault.New(fault.NotFound, "find backup", ref, "%s", why)
+	}
+	return missing(c.Server, ref, why, all)
+}
+
+// missing is notFound among all backups of a server.
+func missing(server, ref, why string, all []*backupinfo.Info) error {
+	e := fault.New(fault.NotFound, "find backup", ref, "%s", why)
+	if len(all) == 0 {
+		return e.WithHint("server %s has no backups yet; take one: holdfast backup %s", server, server)
 	}
 	const most = 10
 	var have []string
@@ -69,7 +74,7 @@ func (c *Catalog) notFound(ref, format string, args ...any) error {
 		}
 		have = append(have, text+")")
 	}
-	hint := fmt.Sprintf("server %s has %s", c.Server, strings.Join(have, ", "))
+	hint := fmt.Sprintf("server %s has %s", server, strings.Join(have, ", "))
 	if near := spelling.DidYouMean(ref, referencesTo(all)); near != "" {
 		hint = near + " " + hint
 	}
@@ -117,19 +122,27 @@ func (c *Catalog) Save(info *backupinfo.Info) error {
 
 // Previous is the newest complete backup that is older than id, nil if there is none.
 func (c *Catalog) Previous(id backup.ID) (*backupinfo.Info, error) {
-	return c.pick(func(i *backupinfo.Info) bool { return i.ID < id && i.Status.CopyDone() }, true)
+	all, _, err := c.List()
+	return Before(id, all), err
 }
 
 // Next is the oldest complete backup that is newer than id, nil if there is none.
 func (c *Catalog) Next(id backup.ID) (*backupinfo.Info, error) {
-	return c.pick(func(i *backupinfo.Info) bool { return i.ID > id && i.Status.CopyDone() }, false)
+	all, _, err := c.List()
+	return After(id, all), err
 }
 
-func (c *Catalog) pick(want func(*backupinfo.Info) bool, newest bool) (*backupinfo.Info, error) {
-	all, _, err := c.List()
-	if err != nil {
-		return nil, err
-	}
+// Before is Previous among all backups of a server, which come oldest first.
+func Before(id backup.ID, all []*backupinfo.Info) *backupinfo.Info {
+	return pick(all, func(i *backupinfo.Info) bool { return i.ID < id && i.Status.CopyDone() }, true)
+}
+
+// After is Next among all backups of a server, which come oldest first.
+func After(id backup.ID, all []*backupinfo.Info) *backupinfo.Info {
+	return pick(all, func(i *backupinfo.Info) bool { return i.ID > id && i.Status.CopyDone() }, false)
+}
+
+func pick(all []*backupinfo.Info, want func(*backupinfo.Info) bool, newest bool) *backupinfo.Info {
 	var found *backupinfo.Info
 	for _, info := range all {
 		if want(info) {
@@ -139,5 +152,5 @@ func (c *Catalog) pick(want func(*backupinfo.Info) bool, newest bool) (*backupin
 			}
 		}
 	}
-	return found, nil
+	return found
 }

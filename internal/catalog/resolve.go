@@ -45,28 +45,41 @@ func (c *Catalog) Resolve(ref string) (*backupinfo.Info, error) {
 	if id, err := backup.ParseID(ref); err == nil {
 		return c.Get(id)
 	}
-	if word, ok := references[ref]; ok {
-		info, err := c.pick(word.want, word.newest)
-		if err == nil && info == nil {
-			err = c.notFound(ref, "%s", word.lacks)
-		}
-		return info, err
-	}
-	named, err := c.named(ref)
-	switch {
-	case err != nil:
+	all, _, err := c.List()
+	if err != nil {
 		return nil, err
-	case len(named) == 0:
-		return nil, c.notFound(ref, "no backup has this ID or name")
-	case len(named) > 1:
-		var ids []string
-		for _, info := range named {
-			ids = append(ids, string(info.ID))
-		}
-		return nil, fault.New(fault.Usage, "find backup", ref, "%d backups have this name", len(named)).
-			WithHint("use one of their IDs: %s", strings.Join(ids, ", "))
 	}
-	return named[0], nil
+	return Choose(c.Server, ref, all)
+}
+
+// Choose is Resolve among all backups of a server, which come oldest first.
+func Choose(server, ref string, all []*backupinfo.Info) (*backupinfo.Info, error) {
+	if id, err := backup.ParseID(ref); err == nil {
+		i := slices.IndexFunc(all, func(info *backupinfo.Info) bool { return info.ID == id })
+		if i < 0 {
+			return nil, missing(server, ref, "there is no such backup", all)
+		}
+		return all[i], nil
+	}
+	if word, ok := references[ref]; ok {
+		if info := pick(all, word.want, word.newest); info != nil {
+			return info, nil
+		}
+		return nil, missing(server, ref, word.lacks, all)
+	}
+	named := named(ref, all)
+	switch len(named) {
+	case 0:
+		return nil, missing(server, ref, "no backup has this ID or name", all)
+	case 1:
+		return named[0], nil
+	}
+	var ids []string
+	for _, info := range named {
+		ids = append(ids, string(info.ID))
+	}
+	return nil, fault.New(fault.Usage, "find backup", ref, "%d backups have this name", len(named)).
+		WithHint("use one of their IDs: %s", strings.Join(ids, ", "))
 }
 
 // references is everything that may stand for one of the backups.
@@ -81,18 +94,14 @@ func referencesTo(backups []*backupinfo.Info) []string {
 	return out
 }
 
-func (c *Catalog) named(name string) ([]*backupinfo.Info, error) {
-	all, _, err := c.List()
-	if err != nil {
-		return nil, err
-	}
+func named(name string, all []*backupinfo.Info) []*backupinfo.Info {
 	var out []*backupinfo.Info
 	for _, info := range all {
 		if info.BackupName != nil && *info.BackupName == name {
 			out = append(out, info)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // CheckName refuses a backup name that could not be told from another
@@ -109,11 +118,11 @@ func (c *Catalog) CheckName(name string) error {
 	case reservedName(name):
 		return bad("the word is reserved")
 	}
-	named, err := c.named(name)
+	all, _, err := c.List()
 	if err != nil {
 		return err
 	}
-	if len(named) > 0 {
+	if named := named(name, all); len(named) > 0 {
 		return bad("backup %s has this name", named[0].ID).WithHint("choose another name")
 	}
 	return nil

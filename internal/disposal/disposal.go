@@ -12,7 +12,6 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/hook"
 	"github.com/holdfast-pg/holdfast/internal/retention"
-	"github.com/holdfast-pg/holdfast/internal/wal"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
@@ -92,17 +91,11 @@ func describe(survey *catalog.Survey, list []*backupinfo.Info) ([]retention.Back
 
 // of is a backup as retention sees it.
 func of(info *backupinfo.Info, m catalog.Marks) retention.Backup {
-	b := retention.Backup{ID: info.ID, Status: info.Status, Deleting: m.Deleting, Snapshots: info.Snapshots != nil, SegmentSize: wal.DefaultSegmentSize}
+	b := retention.Of(info)
+	b.Deleting = m.Deleting
 	if m.Keep != "" {
 		b.Keep = retention.Word("KEEP:" + strings.ToUpper(string(m.Keep)))
 	}
-	set(&b.Parent, info.Parent)
-	set(&b.SystemID, info.SystemID)
-	set(&b.Timeline, info.Timeline)
-	set(&b.Begin, info.BeginLSN)
-	set(&b.End, info.EndLSN)
-	set(&b.SegmentSize, info.SegmentSize)
-	set(&b.EndTime, info.EndTime)
 	return b
 }
 
@@ -116,12 +109,6 @@ func Judge(survey *catalog.Survey, list []*backupinfo.Info, p retention.Policy, 
 		}
 	}
 	return retention.Judge(in, p, now), nil
-}
-
-func set[T any](field *T, value *T) {
-	if value != nil {
-		*field = *value
-	}
 }
 
 func (d *Disposal) input(ctx context.Context, now time.Time, inUse map[backup.ID]string) (retention.Input, error) {
