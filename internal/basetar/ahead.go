@@ -20,6 +20,8 @@ type ahead struct {
 	err  error // why full was closed
 	all  []byte
 	left []byte
+
+	taken int64 // bytes that were read
 }
 
 // interrupted is the end of the context while an archive is read.
@@ -51,7 +53,9 @@ func (a *ahead) fill(r io.Reader) {
 				a.full <- block[:n]
 			}
 			if err != nil {
-				a.err = err
+				if a.err = a.interruption(); a.err == nil {
+					a.err = err
+				}
 				return
 			}
 		}
@@ -91,6 +95,7 @@ func (a *ahead) Read(p []byte) (int, error) {
 	}
 	n := copy(p, a.left)
 	a.left = a.left[n:]
+	a.taken += int64(n)
 	return n, nil
 }
 

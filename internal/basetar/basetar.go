@@ -1,9 +1,9 @@
 // Package basetar reads the tar archives that pg_basebackup writes: base.tar of
 // the data directory and OID.tar of each tablespace, compressed or not, and
-// encrypted or not.
+// encrypted or not; and those of a backup in an object store, which hold the same.
 //
-// It finds and streams them; what becomes of the members is the business of
-// whoever reads. It is not the format of backups in object stores.
+// It finds the files, and streams them and whatever else opens itself; what becomes
+// of the members is the business of whoever reads. Package bucket finds the objects.
 package basetar
 
 import (
@@ -29,15 +29,29 @@ var suffixes = map[string]codec.Algorithm{"": codec.None, ".gz": codec.Gzip, ".l
 
 var archiveName = regexp.MustCompile(`^(base|[1-9][0-9]{0,9})\.tar(|\.gz|\.lz4|\.zst)(|\.gpg)$`)
 
-// Archive is one tar file.
+// Archive is one tar file, or one object.
 type Archive struct {
-	Path      string
+	Path      string // of an object its name
 	OID       uint32 // of the tablespace; 0 for the data directory
+	Size      int64  // of an object, as it is stored
 	Encrypted bool
 	algorithm codec.Algorithm
 	keys      *gpg.Keys
 	copy      io.Writer
+	open      Opener // of an object
 }
+
+// Opener begins to read an archive.
+type Opener func(ctx context.Context) (io.ReadCloser, error)
+
+// Stored is an archive that is no file here. It has to end with the mark that ends an
+// archive, since nothing else tells that it is whole.
+func Stored(name string, oid uint32, size int64, algorithm codec.Algorithm, open Opener) Archive {
+	return Archive{Path: name, OID: oid, Size: size, algorithm: algorithm, open: open}
+}
+
+// Compression is the format that the name of the archive promises.
+func (a Archive) Compression() codec.Algorithm { return a.algorithm }
 
 // Set is a backup that is kept as tar files.
 type Set struct {
@@ -128,7 +142,9 @@ type Member struct {
 // returns fs.SkipAll. Progress is called with the bytes of the file that were
 // read; it may be nil.
 func (a Archive) Each(ctx context.Context, progress func(int64), visit func(Member) error) error {
-	f, err := os.Open(a.Path)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f, err := a.begin(ctx)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "read", a.Path, err)
 	}
@@ -154,8 +170,18 @@ func (a Archive) Each(ctx context.Context, progress func(int64), visit func(Memb
 		return a.corrupt(errors.New("its content is not what its name says"))
 	}
 	ahead := readAhead(ctx, plain)
-	defer ahead.stop()
+	defer func() {
+		cancel() // what is stored elsewhere may be slow to come
+		ahead.stop()
+	}()
 	return a.walk(tar.NewReader(ahead), ahead, visit)
+}
+
+func (a Archive) begin(ctx context.Context) (io.ReadCloser, error) {
+	if a.open != nil {
+		return a.open(ctx)
+	}
+	return os.Open(a.Path)
 }
 
 // CopyTo is the archive, whose file Each writes to w while it reads it.
@@ -165,18 +191,23 @@ func (a Archive) CopyTo(w io.Writer) Archive {
 }
 
 func (a Archive) walk(members *tar.Reader, rest *ahead, visit func(Member) error) error {
+	end := int64(0) // of the last member
 	for {
 		if err := rest.interruption(); err != nil {
 			return err
 		}
 		h, err := members.Next()
 		if errors.Is(err, io.EOF) {
+			if a.open != nil && rest.taken < end+endMark {
+				return a.corrupt(errors.New("it lacks its end"))
+			}
 			_, err = io.Copy(io.Discard, rest)
 			return a.corrupt(err)
 		}
 		if err != nil {
 			return a.corrupt(err)
 		}
+		end = rest.taken + occupied(h)
 		name := path.Clean(h.Name)
 		if name == "." {
 			continue
@@ -193,7 +224,26 @@ func (a Archive) walk(members *tar.Reader, rest *ahead, visit func(Member) error
 	}
 }
 
-// corrupt says which archive is damaged; an interruption stays one.
+// tarBlock is the unit of an archive, endMark the two blocks of zeros that end one (POSIX, pax).
+const (
+	tarBlock = 512
+	endMark  = 2 * tarBlock
+)
+
+// occupied is what the content of a member takes in the archive; of a sparse one it is not known, and 0.
+func occupied(h *tar.Header) int64 {
+	if h.Typeflag != tar.TypeReg {
+		return 0
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return 0
+		}
+	}
+	return (h.Size + tarBlock - 1) / tarBlock * tarBlock
+}
+
+// corrupt says which archive is damaged; an interruption stays one, and so does a store that fails.
 func (a Archive) corrupt(err error) error {
 	if err == nil || errors.As(err, new(*interrupted)) {
 		return err
@@ -226,6 +276,18 @@ func (c *counted) Read(p []byte) (int, error) {
 		c.tell(int64(n))
 	}
 	return n, err
+}
+
+// ofTablespace is what everything in a tablespace lies below.
+var ofTablespace = regexp.MustCompile(`^PG_[0-9.]+_[0-9]+(/|$)`)
+
+// Misplaced reports whether a member belongs to another directory than the archive says:
+// its content is then that of another archive.
+func (a Archive) Misplaced(m Member) bool {
+	if a.OID == 0 {
+		return ofTablespace.MatchString(m.Name)
+	}
+	return m.Name == "PG_VERSION" || m.Name == "global/pg_control"
 }
 
 const labelName = "backup_label"

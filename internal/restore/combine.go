@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/holdfast-pg/holdfast/internal/basetar"
 	"github.com/holdfast-pg/holdfast/internal/combinebackup"
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -108,11 +107,11 @@ func (c *combiner) close() {
 
 // toStage reports whether a backup has to be staged, and how large it is then.
 func (c *combiner) toStage(s Source) (wanted bool, bytes int64, err error) {
-	tars, err := basetar.Find(s.Data, s.Keys)
+	archives, err := s.archives()
 	if err != nil {
 		return false, 0, err
 	}
-	if tars == nil && c.how.Mode != combinebackup.Link && linksLeadTo(s) {
+	if archives == nil && c.how.Mode != combinebackup.Link && linksLeadTo(s) {
 		return false, 0, nil
 	}
 	plan := &restoreplan.Plan{}
@@ -165,9 +164,9 @@ func (c *combiner) checkStaging(need int64, data *place) error {
 // measure estimates what the result takes, by tree.
 func (c *combiner) measure(trees []*tree) error {
 	newest := c.chain[len(c.chain)-1]
-	trees[0].src, trees[0].tar = newest.Data, nil
+	trees[0].src, trees[0].tars = newest.Data, nil
 	for i, t := range newest.Info.Tablespaces {
-		trees[i+1].src, trees[i+1].tar = newest.TableDirs[t.OID], nil
+		trees[i+1].src, trees[i+1].tars = newest.TableDirs[t.OID], nil
 	}
 	for _, t := range trees {
 		if err := t.walk(func(rel string, d fs.DirEntry) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/basetar"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/restoreplan"
@@ -31,6 +32,9 @@ type Source struct {
 	WAL       walFetcher
 	Keys      *gpg.Keys // of encrypted archives
 	Parents   []Source  // what an incremental backup builds on, the full one first
+	// Objects are the archives of a backup in an object store, by OID, that of the data directory
+	// being 0; Data and TableDirs are then empty. Of members of one name that of the last archive counts.
+	Objects map[uint32][]basetar.Archive
 }
 
 // Options bound a restore.
@@ -109,6 +113,9 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 
 	res = &Result{}
 	if err := c.run(trees); err != nil {
+		return nil, err
+	}
+	if err := labelled(src, trees[0]); err != nil {
 		return nil, err
 	}
 	res.Files, res.Bytes = c.did()
@@ -214,6 +221,7 @@ func enoughSpace(trees []*tree, src Source, plan *restoreplan.Plan) error {
 	need := map[uint64]int64{}
 	at := map[uint64]string{}
 	free := map[uint64]int64{}
+	all := int64(0)
 	for i, t := range trees {
 		var st unix.Stat_t
 		if err := unix.Stat(t.existing(), &st); err != nil {
@@ -231,11 +239,20 @@ func enoughSpace(trees []*tree, src Source, plan *restoreplan.Plan) error {
 	}
 	for dev, n := range need {
 		if n > free[dev] {
-			return fault.New(fault.Disk, "restore to", at[dev], "%d bytes are needed, %d are free", n, free[dev]).
-				WithHint("free %d bytes on that file system, or restore to another one; nothing was written", n-free[dev])
+			return lacksSpace(at[dev], n, free[dev])
 		}
+		all += free[dev]
+	}
+	// What objects expand to is not known, but not less than the databases had.
+	if size := src.Info.ClusterSize; src.Objects != nil && size != nil && *size > all {
+		return lacksSpace(plan.Dest, *size, all)
 	}
 	return nil
+}
+
+func lacksSpace(at string, need, free int64) error {
+	return fault.New(fault.Disk, "restore to", at, "%d bytes are needed, %d are free", need, free).
+		WithHint("free %d bytes on that file system, or restore to another one; nothing was written", need-free)
 }
 
 // exclusions of §12.2: contents that belong to the source's server, and files

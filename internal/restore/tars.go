@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-pg/holdfast/internal/basetar"
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -54,68 +55,92 @@ func measureTars(src Source, plan *restoreplan.Plan, trees []*tree) error {
 	return err
 }
 
-// unpack streams an archive into the directory that is built.
-func (c *copier) unpack(ctx context.Context, t *tree) error {
-	if t.isData {
+// measureObjects adds up what the objects have. They expand to no less.
+func measureObjects(trees []*tree) {
+	for _, t := range trees {
+		t.stored = true
+		for _, a := range t.tars {
+			t.bytes += a.Size
+		}
+	}
+}
+
+// unpack streams the nth archive of a tree into the directory that is built.
+func (c *copier) unpack(ctx context.Context, t *tree, n int) error {
+	if t.isData && !t.stored {
 		if err := c.copyManifest(t); err != nil {
 			return err
 		}
 	}
+	var progress func(int64)
+	if t.stored {
+		progress = c.tell
+	}
 	buf := make([]byte, 256<<10)
-	return t.tar.Each(ctx, nil, func(m basetar.Member) error {
-		return fault.Wrap(fault.Internal, "restore file", filepath.Join(t.build, m.Name), c.member(t, m, buf))
+	return t.tars[n].Each(ctx, progress, func(m basetar.Member) error {
+		return fault.Wrap(fault.Internal, "restore file", filepath.Join(t.build, m.Name), c.member(t, n, m, buf))
 	})
 }
 
-func (c *copier) member(t *tree, m basetar.Member, buf []byte) error {
+func (c *copier) member(t *tree, n int, m basetar.Member, buf []byte) error {
 	info := m.FileInfo()
+	if t.stored && t.tars[n].Misplaced(m) {
+		return fault.New(fault.Corrupt, "read", t.tars[n].Path, "it holds %s, which does not belong to %s", m.Name, t.what).
+			WithHint("its content is that of another object; restore another backup")
+	}
 	if t.isData && m.Name == controlFile {
-		var err error
-		c.last, err = m.Small()
-		c.lastMember = m.Header
-		return err
+		return c.unpacked.keepControl(m, n)
 	}
 	if t.isData && excluded(m.Name, info.IsDir()) {
 		return nil
 	}
 	dst := filepath.Join(t.build, m.Name)
 	switch {
+	case t.isData && m.Name == manifest.Name:
+		dst = t.manifest()
 	case info.IsDir():
 		// A member may come before the directory that it lies in.
 		if err := os.MkdirAll(dst, 0o700); err != nil {
 			return err
 		}
 		return os.Chmod(dst, info.Mode().Perm()|0o700)
-	case !info.Mode().IsRegular():
+	case t.stored && info.Mode()&fs.ModeSymlink != 0 && m.Name != "pg_wal":
+		c.unpacked.linkLater(dst, m.Linkname)
+		return nil
+	}
+	if !info.Mode().IsRegular() {
 		return fault.New(fault.Corrupt, "unpack", m.Name, "it is neither a file nor a directory")
 	}
-	n, err := writeMember(dst, m, info.Mode().Perm()|0o600, m.ModTime, buf)
-	if err == nil {
-		c.add(n)
+	out, again, err := c.unpacked.create(dst, n, info.Mode().Perm()|0o600)
+	if out == nil {
+		return err
 	}
-	return err
+	size, err := fill(out, m, m.ModTime, buf)
+	if err != nil {
+		return err
+	}
+	if !again {
+		c.add(size)
+	}
+	if !t.stored {
+		c.tell(size)
+	}
+	return nil
 }
 
-// writeMember writes a file that was not there before.
-func writeMember(dst string, r io.Reader, mode fs.FileMode, at time.Time, buf []byte) (int64, error) {
-	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(filepath.Dir(dst), 0o700); err == nil {
-			out, err = os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-		}
-	}
-	if err != nil {
-		return 0, err
-	}
+// fill writes a new file and closes it.
+func fill(out *os.File, r io.Reader, at time.Time, buf []byte) (int64, error) {
 	// os.File would read from r in its own way, past buf.
 	n, err := io.CopyBuffer(struct{ io.Writer }{out}, r, buf)
+	if err == nil {
+		// By its descriptor: the name may be another file's by now.
+		time := unix.NsecToTimeval(at.UnixNano())
+		err = unix.Futimes(int(out.Fd()), []unix.Timeval{time, time})
+	}
 	if cerr := out.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil {
-		return n, err
-	}
-	return n, os.Chtimes(dst, at, at)
+	return n, err
 }
 
 func (c *copier) copyManifest(data *tree) error {
@@ -127,19 +152,47 @@ func (c *copier) copyManifest(data *tree) error {
 	n, err := copyFile(src, data.manifest(), info)
 	if err == nil {
 		c.add(n)
+		c.tell(n)
 	}
 	return fault.Wrap(fault.Internal, "restore file", data.manifest(), err)
 }
 
 // unpackControl places the last file, without which no server starts.
 func (c *copier) unpackControl(data *tree) error {
-	if c.lastMember == nil {
-		return fault.New(fault.Corrupt, "restore file", controlFile, "%s does not hold it", data.tar.Path)
-	}
 	dst := filepath.Join(data.build, controlFile)
-	n, err := writeMember(dst, strings.NewReader(string(c.last)), c.lastMember.FileInfo().Mode().Perm()|0o600, c.lastMember.ModTime, make([]byte, len(c.last)))
+	u := c.unpacked
+	if u.control == nil {
+		return fault.New(fault.Corrupt, "restore file", controlFile, "%s does not hold it", names(data.tars))
+	}
+	out, err := createIn(dst, u.control.FileInfo().Mode().Perm()|0o600)
 	if err == nil {
-		c.add(n)
+		var n int64
+		if n, err = fill(out, strings.NewReader(string(u.content)), u.control.ModTime, make([]byte, len(u.content))); err == nil {
+			c.add(n)
+		}
 	}
 	return fault.Wrap(fault.Internal, "restore file", dst, err)
+}
+
+// names are those of archives, for people.
+func names(tars []basetar.Archive) string {
+	var out []string
+	for _, a := range tars {
+		out = append(out, a.Path)
+	}
+	return strings.Join(out, ", ")
+}
+
+// labelled makes sure that what was unpacked from objects holds the label: without it a
+// server would start from a wrong position and not notice.
+func labelled(src Source, data *tree) error {
+	if src.Objects == nil {
+		return nil
+	}
+	_, err := os.Lstat(filepath.Join(data.build, "backup_label"))
+	if err == nil {
+		return nil
+	}
+	return fault.New(fault.Corrupt, "restore", data.id, "none of %s holds backup_label: %w", names(src.Objects[0]), err).
+		WithHint("restore another backup")
 }

@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -22,10 +21,12 @@ import (
 
 // tree is one directory of the backup, or its archive, and where it goes.
 type tree struct {
+	id        string // of the backup
 	src, dest string
-	tar       *basetar.Archive // of the directory; nil for plain files
-	what      string           // for people
-	remedy    string           // when dest is taken
+	tars      []basetar.Archive // of the directory; nil for plain files
+	stored    bool              // they are objects: what they expand to is not known
+	what      string            // for people
+	remedy    string            // when dest is taken
 	build     string
 	isData    bool
 	files     int64
@@ -35,31 +36,30 @@ type tree struct {
 // inventory finds what a backup consists of, and how large it is; a combiner
 // measures what it combines by itself.
 func inventory(src Source, plan *restoreplan.Plan) ([]*tree, error) {
-	tars, err := basetar.Find(src.Data, src.Keys)
+	archives, err := src.archives()
 	if err != nil {
 		return nil, err
 	}
-	trees := []*tree{{src: src.Data, dest: plan.Dest, isData: true, what: "the data directory", remedy: "name an empty or new directory"}}
-	if tars != nil {
-		trees[0].tar = &tars.Base
-	}
+	id := string(src.Info.ID)
+	trees := []*tree{{id: id, src: src.Data, dest: plan.Dest, isData: true, what: "the data directory", remedy: "name an empty or new directory", tars: archives[0]}}
 	for _, t := range plan.Tablespaces {
-		one := &tree{src: src.TableDirs[t.OID], dest: t.Dest, what: "tablespace " + t.Name, remedy: "give the tablespace an empty or new directory with --tablespace " + t.Name + ":DIR"}
+		one := &tree{id: id, src: src.TableDirs[t.OID], dest: t.Dest, what: "tablespace " + t.Name, remedy: "give the tablespace an empty or new directory with --tablespace " + t.Name + ":DIR"}
 		ok := one.src != ""
-		if tars != nil {
-			var a basetar.Archive
-			a, ok = tars.Tablespaces[t.OID]
-			one.tar = &a
+		if archives != nil {
+			one.tars, ok = archives[t.OID]
 		}
 		if !ok {
-			return nil, fault.New(fault.Corrupt, "restore", string(src.Info.ID), "the backup has no files of tablespace %s (%d)", t.Name, t.OID)
+			return nil, fault.New(fault.Corrupt, "restore", id, "the backup has no files of tablespace %s (%d)", t.Name, t.OID)
 		}
 		trees = append(trees, one)
 	}
-	if len(src.Parents) > 0 {
+	switch {
+	case len(src.Parents) > 0:
 		return trees, nil
-	}
-	if tars != nil {
+	case src.Objects != nil:
+		measureObjects(trees)
+		return trees, nil
+	case archives != nil:
 		return trees, measureTars(src, plan, trees)
 	}
 	for _, t := range trees {
@@ -81,6 +81,23 @@ func inventory(src Source, plan *restoreplan.Plan) ([]*tree, error) {
 		return nil, lacksControl(src, err)
 	}
 	return trees, nil
+}
+
+// archives are those of a backup by OID, 0 for the data directory; nil when it is
+// kept as plain files.
+func (s Source) archives() (map[uint32][]basetar.Archive, error) {
+	if s.Objects != nil {
+		return s.Objects, nil
+	}
+	tars, err := basetar.Find(s.Data, s.Keys)
+	if err != nil || tars == nil {
+		return nil, err
+	}
+	out := map[uint32][]basetar.Archive{0: {tars.Base}}
+	for oid, a := range tars.Tablespaces {
+		out[oid] = []basetar.Archive{a}
+	}
+	return out, nil
 }
 
 func lacksControl(src Source, err error) error {
@@ -137,12 +154,12 @@ type copier struct {
 	progress     func(done, total int64)
 	total        int64
 	files, bytes atomic.Int64
-	last         []byte // pg_control of an archive, until it is placed
-	lastMember   *tar.Header
+	done         atomic.Int64 // of total
+	unpacked     *unpacked
 }
 
 func newCopier(ctx context.Context, opt Options, trees []*tree) *copier {
-	c := &copier{ctx: ctx, jobs: max(1, opt.Jobs), progress: opt.Progress}
+	c := &copier{ctx: ctx, jobs: max(1, opt.Jobs), progress: opt.Progress, unpacked: newUnpacked()}
 	for _, t := range trees {
 		c.total += t.bytes
 	}
@@ -156,8 +173,10 @@ func (c *copier) run(trees []*tree) error {
 		if err := os.MkdirAll(t.build, 0o700); err != nil {
 			return fault.Wrap(fault.Internal, "create directory", t.build, err)
 		}
-		if t.tar != nil {
-			g.Go(func() error { return c.unpack(ctx, t) })
+		if t.tars != nil {
+			for n := range t.tars {
+				g.Go(func() error { return c.unpack(ctx, t, n) })
+			}
 			continue
 		}
 		if err := t.walk(func(rel string, d fs.DirEntry) error {
@@ -170,13 +189,16 @@ func (c *copier) run(trees []*tree) error {
 			return errors.Join(g.Wait(), fault.Wrap(fault.Internal, "copy", t.src, err))
 		}
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return c.unpacked.link()
 }
 
 // manifest is where the manifest goes: its name says which backup it is of
 // (Barman does the same).
 func (t *tree) manifest() string {
-	return filepath.Join(t.build, manifest.Name+"."+filepath.Base(filepath.Dir(t.src)))
+	return filepath.Join(t.build, manifest.Name+"."+t.id)
 }
 
 func (c *copier) entry(g *errgroup.Group, t *tree, rel string, d fs.DirEntry) error {
@@ -206,6 +228,7 @@ func (c *copier) entry(g *errgroup.Group, t *tree, rel string, d fs.DirEntry) er
 				return fault.Wrap(fault.Internal, "restore file", dst, err)
 			}
 			c.add(n)
+			c.tell(n)
 			return nil
 		})
 	default:
@@ -217,7 +240,12 @@ func (c *copier) entry(g *errgroup.Group, t *tree, rel string, d fs.DirEntry) er
 // add counts a file.
 func (c *copier) add(n int64) {
 	c.files.Add(1)
-	if done := c.bytes.Add(n); c.progress != nil {
+	c.bytes.Add(n)
+}
+
+// tell reports bytes of the total.
+func (c *copier) tell(n int64) {
+	if done := c.done.Add(n); c.progress != nil {
 		c.progress(done, c.total)
 	}
 }
@@ -228,7 +256,7 @@ const controlFile = "global/pg_control"
 
 // control copies the last file, without which no server starts.
 func (c *copier) control(data *tree) error {
-	if data.tar != nil {
+	if data.tars != nil {
 		return c.unpackControl(data)
 	}
 	rel := controlFile
@@ -241,8 +269,7 @@ func (c *copier) control(data *tree) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, "restore file", rel, err)
 	}
-	c.files.Add(1)
-	c.bytes.Add(n)
+	c.add(n)
 	return nil
 }
 
