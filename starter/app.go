@@ -28,7 +28,8 @@ type app struct {
 	configFile, format, color, logLevel string
 	quiet, debug                        bool
 
-	begun bool // the command line was understood
+	begun bool   // the command line was understood
+	from  string // the URL of --from
 
 	cfg *config.Config
 	// json is the one object that is printed in JSON mode, at the end.
@@ -161,7 +162,7 @@ func (a *app) warnAll(texts []string) {
 
 // warnOf is warn for an error, with its remedy.
 func (a *app) warnOf(err error) {
-	if hint := hintOf(err); hint != "" {
+	if hint := a.hint(err); hint != "" {
 		a.warn("%v; %s", err, hint)
 		return
 	}
@@ -197,9 +198,18 @@ func hintOf(err error) string {
 	return strings.TrimPrefix(hint+"; there is no way to force it", "; ")
 }
 
+// hint is hintOf an error; the commands that it names are to be given for the same store.
+func (a *app) hint(err error) string {
+	hint := hintOf(err)
+	if a.from != "" && strings.Contains(hint, "holdfast ") && !strings.Contains(hint, "--from") {
+		hint += " (with --from " + a.from + ")"
+	}
+	return hint
+}
+
 func (a *app) fail(err error) {
 	text := strings.TrimSpace(err.Error())
-	hint := hintOf(err)
+	hint := a.hint(err)
 	if a.format == "json" && a.json != nil {
 		a.note("_ERROR", text)
 		if hint != "" {

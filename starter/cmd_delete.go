@@ -19,7 +19,8 @@ import (
 )
 
 func (a *app) cmdDelete() *cobra.Command {
-	return &cobra.Command{
+	var o from
+	cmd := &cobra.Command{
 		Use: "delete SERVER BACKUP...", Short: "Delete backups, and the WAL that no other backup can use",
 		Long: `Deletes backups with all incremental ones that depend on them, and then the WAL that
 no backup left can use. From the first moment on they are listed as FAILED; a deletion
@@ -28,12 +29,21 @@ that is interrupted is finished by "holdfast retention" or by maintenance.
 Refused, with no way to force it: less than minimum_redundancy would be left, the
 backup is kept (release it with "holdfast keep"), a restore reads it, or a backup is
 being made. The engine is asked only about backups that are not finished.
-` + references,
+` + references + "\n" + fromHelp + `There are no locks between machines: what is not finished is deleted only when nothing
+was added to it for 24 hours. What is locked in the store is refused. An interrupted
+deletion is finished by giving the command again.`,
 		Example:     "  holdfast delete main oldest\n  holdfast delete main 20261123T023506 before-upgrade",
 		Args:        atLeastTwo("SERVER", "BACKUP"),
 		Annotations: exitCodes("0 deleted", "1 failed; what was begun is finished later", "3 no such server or backup", "4 refused, nothing was deleted", "5 only the engine knows whether the backup is being made, and it does not answer"),
-		RunE:        func(cmd *cobra.Command, args []string) error { return a.delete(cmd.Context(), args[0], args[1:]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.given() {
+				return a.deleteFrom(cmd.Context(), args[0], args[1:], o)
+			}
+			return a.delete(cmd.Context(), args[0], args[1:])
+		},
 	}
+	a.fromFlags(cmd, &o)
+	return cmd
 }
 
 // atLeastTwo wants one argument of the first kind and some of the second.

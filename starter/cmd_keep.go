@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +14,7 @@ import (
 type keepOptions struct {
 	target          string
 	release, status bool
+	from            from
 }
 
 func (a *app) cmdKeep() *cobra.Command {
@@ -23,25 +25,29 @@ func (a *app) cmdKeep() *cobra.Command {
 all later WAL is kept, too, so that the backup can be restored to any later time; with
 --target standalone only the WAL that makes the backup consistent. Barman reads and
 writes the same marks.
-` + references,
+` + references + "\n" + fromHelp,
 		Example:     "  holdfast keep main 20261123T023506 --target full\n  holdfast keep main oldest --status\n  holdfast keep main oldest --release",
 		Args:        exactly("SERVER", "BACKUP"),
 		Annotations: exitCodes("0 done", "2 wrong options", "3 no such server or backup", "4 the backup is incremental, not DONE, or being deleted"),
-		RunE:        func(_ *cobra.Command, args []string) error { return a.keep(args[0], args[1], o) },
+		RunE:        func(cmd *cobra.Command, args []string) error { return a.keep(cmd.Context(), args[0], args[1], o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.target, "target", "", "`what` it is kept for: full or standalone")
 	f.BoolVarP(&o.release, "release", "r", false, "leave it to the retention policy again")
 	f.BoolVarP(&o.status, "status", "s", false, "say whether it is kept")
+	a.fromFlags(cmd, &o.from)
 	cmd.MarkFlagsMutuallyExclusive("target", "release", "status")
 	cmd.MarkFlagsOneRequired("target", "release", "status")
 	return cmd
 }
 
-func (a *app) keep(server, ref string, o keepOptions) error {
+func (a *app) keep(ctx context.Context, server, ref string, o keepOptions) error {
 	target := catalog.KeepTarget(o.target)
 	if !o.release && !o.status && target != catalog.KeepFull && target != catalog.KeepStandalone {
 		return fault.New(fault.Usage, "read", "--target "+o.target, "the targets are full and standalone")
+	}
+	if o.from.given() {
+		return a.keepFrom(ctx, server, ref, o)
 	}
 	s, cat, err := a.catalog(server)
 	if err != nil {
@@ -56,9 +62,7 @@ func (a *app) keep(server, ref string, o keepOptions) error {
 		if err != nil {
 			return err
 		}
-		message := cmp.Or(string(kept), "nokeep")
-		a.json[s.Name] = report.Object{"keep_status": report.Object{"description": "Keep", "message": message}}
-		a.print("Server %s:\n\tKeep: %s", s.Name, message)
+		a.tellKept(s.Name, kept)
 		return nil
 	}
 	// Whoever deletes it has the lock alone.
@@ -79,4 +83,11 @@ func (a *app) keep(server, ref string, o keepOptions) error {
 	}
 	a.say("Backup %s of server %s is kept (%s).", info.ID, s.Name, target)
 	return nil
+}
+
+// tellKept says whether a backup is kept.
+func (a *app) tellKept(server string, kept catalog.KeepTarget) {
+	message := cmp.Or(string(kept), "nokeep")
+	a.json[server] = report.Object{"keep_status": report.Object{"description": "Keep", "message": message}}
+	a.print("Server %s:\n\tKeep: %s", server, message)
 }

@@ -25,6 +25,7 @@ import (
 
 func (a *app) cmdListBackups() *cobra.Command {
 	var minimal, window bool
+	var o from
 	cmd := &cobra.Command{
 		Use: "list-backups SERVER...", Aliases: []string{"list-backup"}, Short: "List the backups of a server",
 		Long: `Lists the backups of a server, newest first, whoever took them. "Size" is that of the
@@ -32,14 +33,19 @@ files and of the WAL that makes them consistent, "WAL Size" that of the WAL up t
 the next backup. F is a full backup, R one by rsync, I an incremental one, S a
 snapshot. On a terminal, or with --window, it goes on with what can be restored: from
 when to when on each timeline, and the WAL that is missing in between; in JSON that
-is under _recoverable. The engine need not run.`,
-		Example: "  holdfast list-backups main\n  holdfast -f json list-backups all\n  holdfast list-backups main --window", Args: atLeastOne("SERVER"),
+is under _recoverable. The engine need not run.
+` + fromHelp + `With --from, "all" is every server that has backups below URL.`,
+		Example: "  holdfast list-backups main\n  holdfast list-backups all --from s3://bucket/path\n  holdfast -f json list-backups all\n  holdfast list-backups main --window", Args: atLeastOne("SERVER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.given() {
+				return a.listFrom(cmd.Context(), args, minimal, window, o)
+			}
 			return a.listBackups(cmd.Context(), args, minimal, window)
 		},
 	}
 	cmd.Flags().BoolVar(&window, "window", false, "tell what can be restored, too")
 	cmd.Flags().BoolVar(&minimal, "minimal", false, "IDs only")
+	a.fromFlags(cmd, &o)
 	return cmd
 }
 
@@ -116,15 +122,19 @@ func (a *app) listEntries(ctx context.Context, s *config.Server, window bool) er
 	if err != nil {
 		return err
 	}
-	rows := report.Recoverable{Zone: time.Local, Backups: backups, Window: w}.Rows()
-	a.print("Server %s:", s.Name)
+	a.printWindow(s.Name, report.Recoverable{Zone: time.Local, Backups: backups, Window: w}.Rows())
+	return nil
+}
+
+// printWindow prints what a server can be restored to.
+func (a *app) printWindow(server string, rows []report.StatusRow) {
+	a.print("Server %s:", server)
 	all, _ := a.json[recoverableKey].(report.Object)
 	if all == nil {
 		all = report.Object{}
 		a.json[recoverableKey] = all
 	}
-	all[s.Name] = a.printRows(rows)
-	return nil
+	all[server] = a.printRows(rows)
 }
 
 // recoverableKey is no name of a server.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +38,7 @@ type restoreOptions struct {
 	jobs                         int
 	combineMode, stagingPath     string
 	server, backup, dest         string
+	from                         from
 }
 
 func (a *app) cmdRestore() *cobra.Command {
@@ -52,15 +54,22 @@ that cannot be reached is refused before anything is written. The engine need no
 An incremental backup is combined with those that it builds on by pg_combinebackup of
 its version, and the result is read back. Backups that are kept as tar archives are
 unpacked before, and with --combine-mode link all are copied before.
-` + references,
+` + references + "\n" + fromHelp + `
+The objects of a backup are then downloaded and unpacked at the same time (--jobs, 4
+unless given), and WAL that lies below URL/SERVER/wals is copied; --get-wal is not possible
+yet. Give the command as the user that PostgreSQL runs as: DEST belongs to who gives it.`,
 		Example: `  holdfast restore main latest /srv/restored
   holdfast restore main latest /srv/restored --tablespace big:/srv/restored_big
   holdfast restore main oldest /srv/restored --target-time "2026-11-23 02:40:00+00" --target-action promote
-  holdfast restore main latest /srv/standby --standby-mode --get-wal`,
+  holdfast restore main latest /srv/standby --standby-mode --get-wal
+  holdfast restore main latest /srv/restored --from s3://bucket/path`,
 		Args:        exactly("SERVER", "BACKUP", "DEST"),
 		Annotations: exitCodes("0 DEST is complete", "1 the restore failed", "2 wrong options", "3 no such server or backup", "4 DEST is not empty, the target is out of reach, or the backup cannot be restored", "130 interrupted"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.server, o.backup, o.dest = args[0], args[1], args[2]
+			if o.from.given() {
+				return a.restoreFrom(cmd.Context(), o)
+			}
 			return a.restore(cmd.Context(), o)
 		},
 	}
@@ -78,6 +87,7 @@ unpacked before, and with --combine-mode link all are copied before.
 	f.StringVar(&o.combineMode, "combine-mode", "", "`how` files of incremental backups are combined: copy, link, clone or copy-file-range (default: combine_mode)")
 	f.StringVar(&o.stagingPath, "staging-path", "", "`directory` for unpacking what is combined (default: staging_path, else the place of DEST)")
 	offer(cmd, "combine-mode", combinebackup.Copy, combinebackup.Link, combinebackup.Clone, combinebackup.CopyFileRange)
+	a.fromFlags(cmd, &o.from)
 	cmd.MarkFlagsMutuallyExclusive("get-wal", "no-get-wal")
 	cmd.MarkFlagsMutuallyExclusive("target-time", "target-lsn", "target-immediate")
 	return cmd
@@ -118,10 +128,7 @@ func (a *app) restore(ctx context.Context, o restoreOptions) error {
 	if err != nil {
 		return err
 	}
-	meter := &restoreMeter{line: a.liveLine()}
-	opt.Progress = meter.show
-	res, err := restore.Run(ctx, src, plan, opt)
-	meter.line.clear()
+	res, err := a.runRestore(ctx, src, plan, opt)
 	if err != nil {
 		event.Err = err.Error()
 	}
@@ -129,29 +136,57 @@ func (a *app) restore(ctx context.Context, o restoreOptions) error {
 		err = hookErr
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			return fault.New(fault.Cancelled, "restore to", plan.Dest, "it was interrupted; nothing was left behind")
-		}
 		return err
 	}
-	a.tellRestore(s, info, plan, res, began)
+	a.tellRestore(s.Name, info, plan, res, began)
 	return nil
 }
 
-// restoreRequest reads the options.
+// runRestore carries out a plan while it shows how far that has come.
+func (a *app) runRestore(ctx context.Context, src restore.Source, plan *restoreplan.Plan, opt restore.Options) (*restore.Result, error) {
+	meter := &byteMeter{what: "restores", line: a.liveLine()}
+	opt.Progress = meter.show
+	res, err := restore.Run(ctx, src, plan, opt)
+	meter.line.clear()
+	if err != nil && ctx.Err() != nil {
+		err = fault.New(fault.Cancelled, "restore to", plan.Dest, "it was interrupted; nothing was left behind")
+	}
+	return res, err
+}
+
+// restoreRequest reads the options, and the configuration where they leave things open.
 func (a *app) restoreRequest(s *config.Server, o restoreOptions) (restoreplan.Request, error) {
-	req := restoreplan.Request{Tablespaces: map[string]string{}, Standby: o.standby, GetWAL: o.getWAL,
-		Target: restoreplan.Target{Immediate: o.targetImmediate, Timeline: o.targetTimeline, Action: o.targetAction}}
-	if o.jobs < 0 {
-		return req, fault.New(fault.Usage, "read", "--jobs", "%d is not at least 1", o.jobs)
+	req, err := a.readRequest(o)
+	if err != nil {
+		return req, err
+	}
+	for _, dir := range append([]string{req.Dest}, slices.Sorted(maps.Values(req.Tablespaces))...) {
+		home := filepath.Clean(s.BackupDirectory)
+		if dir == home || strings.HasPrefix(dir, home+"/") {
+			return req, fault.New(fault.Usage, "restore to", dir, "it lies among the backups of server %s", s.Name).
+				WithHint("name a directory outside %s", home)
+		}
 	}
 	for _, option := range s.RecoveryOptions {
 		if option == "get-wal" && !o.noGetWAL {
 			req.GetWAL = true
 		}
 	}
+	if req.GetWAL {
+		req.RestoreWith, err = a.restoreCommand(s, o.standby)
+	}
+	return req, err
+}
+
+// readRequest reads the options.
+func (a *app) readRequest(o restoreOptions) (restoreplan.Request, error) {
+	req := restoreplan.Request{Tablespaces: map[string]string{}, Standby: o.standby, GetWAL: o.getWAL,
+		Target: restoreplan.Target{Immediate: o.targetImmediate, Timeline: o.targetTimeline, Action: o.targetAction}}
+	if o.jobs < 0 {
+		return req, fault.New(fault.Usage, "read", "--jobs", "%d is not at least 1", o.jobs)
+	}
 	var err error
-	if req.Dest, err = destination(s, o.dest); err != nil {
+	if req.Dest, err = destination(o.dest); err != nil {
 		return req, err
 	}
 	for _, text := range o.tablespaces {
@@ -162,22 +197,16 @@ func (a *app) restoreRequest(s *config.Server, o restoreOptions) (restoreplan.Re
 		if _, twice := req.Tablespaces[name]; twice {
 			return req, fault.New(fault.Usage, "read", "--tablespace "+text, "tablespace %s is given twice", name)
 		}
-		if req.Tablespaces[name], err = destination(s, dir); err != nil {
+		if req.Tablespaces[name], err = destination(dir); err != nil {
 			return req, err
 		}
 	}
-	if err := a.readTarget(&req.Target, o); err != nil {
-		return req, err
-	}
-	if req.GetWAL {
-		req.RestoreWith, err = a.restoreCommand(s, o.standby)
-	}
-	return req, err
+	return req, a.readTarget(&req.Target, o)
 }
 
 // destination is a directory to restore to: absolute, and behind a link that
 // exists already.
-func destination(s *config.Server, path string) (string, error) {
+func destination(path string) (string, error) {
 	dir, err := filepath.Abs(path)
 	if err != nil {
 		return "", fault.Wrap(fault.Internal, "find", path, err)
@@ -187,11 +216,6 @@ func destination(s *config.Server, path string) (string, error) {
 	}
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
-	}
-	home := filepath.Clean(s.BackupDirectory)
-	if dir == home || strings.HasPrefix(dir, home+"/") {
-		return "", fault.New(fault.Usage, "restore to", dir, "it lies among the backups of server %s", s.Name).
-			WithHint("name a directory outside %s", home)
 	}
 	return dir, nil
 }
@@ -230,29 +254,31 @@ func sourceOf(s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) res
 
 // howToRestore says how the files are copied or combined.
 func (a *app) howToRestore(ctx context.Context, s *config.Server, o restoreOptions, src restore.Source) (restore.Options, error) {
-	opt := restore.Options{Jobs: s.ParallelJobs}
-	if o.jobs > 0 {
-		opt.Jobs = o.jobs
-	}
+	opt := restore.Options{Jobs: cmp.Or(o.jobs, s.ParallelJobs)}
 	opt.Combine.Mode = cmp.Or(o.combineMode, s.CombineMode)
 	opt.Combine.Staging = cmp.Or(o.stagingPath, s.StagingPath, s.LocalStagingPath, s.RecoveryStagingPath)
-	if !slices.Contains([]string{combinebackup.Copy, combinebackup.Link, combinebackup.Clone, combinebackup.CopyFileRange}, opt.Combine.Mode) {
-		return opt, fault.New(fault.Usage, "read", "--combine-mode "+opt.Combine.Mode, "the modes are copy, link, clone and copy-file-range")
+	return opt, a.howToCombine(ctx, &opt.Combine, s.PathPrefix, src)
+}
+
+// howToCombine finds the program for incremental backups.
+func (a *app) howToCombine(ctx context.Context, c *restore.Combine, pathPrefix string, src restore.Source) error {
+	if !slices.Contains([]string{combinebackup.Copy, combinebackup.Link, combinebackup.Clone, combinebackup.CopyFileRange}, c.Mode) {
+		return fault.New(fault.Usage, "read", "--combine-mode "+c.Mode, "the modes are copy, link, clone and copy-file-range")
 	}
 	if len(src.Parents) == 0 {
-		return opt, nil
+		return nil
 	}
 	if src.Info.Version == nil {
-		return opt, fault.New(fault.Corrupt, "restore", "backup "+string(src.Info.ID), "its record does not say of which version of PostgreSQL it is")
+		return fault.New(fault.Corrupt, "restore", "backup "+string(src.Info.ID), "its record does not say of which version of PostgreSQL it is")
 	}
 	major := postgres.Major(*src.Info.Version)
-	if opt.Combine.Mode == combinebackup.Link && !combinebackup.CanLink(major) {
+	if c.Mode == combinebackup.Link && !combinebackup.CanLink(major) {
 		a.warn("pg_combinebackup of version %d cannot link files: they are copied", major)
-		opt.Combine.Mode = combinebackup.Copy
+		c.Mode = combinebackup.Copy
 	}
 	var err error
-	opt.Combine.Program, err = pgtool.Find(ctx, "pg_combinebackup", s.PathPrefix, major)
-	return opt, err
+	c.Program, err = pgtool.Find(ctx, "pg_combinebackup", pathPrefix, major)
+	return err
 }
 
 // restoreCommand makes PostgreSQL fetch WAL through this program.
@@ -272,26 +298,27 @@ func (a *app) restoreCommand(s *config.Server, standby bool) (string, error) {
 	return restoreplan.ShellWord(self) + " -c " + restoreplan.ShellWord(file) + " wal-restore" + partial + " " + restoreplan.ShellWord(s.Name) + ` %f "%p"`, nil
 }
 
-// restoreMeter draws the progress of a restore, not too often.
-type restoreMeter struct {
+// byteMeter draws how many bytes are done, not too often.
+type byteMeter struct {
+	what  string
 	mu    sync.Mutex
 	line  *progressLine
 	speed speed
 	last  time.Time
 }
 
-func (m *restoreMeter) show(done, total int64) {
+func (m *byteMeter) show(done, total int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now := time.Now(); now.Sub(m.last) >= 200*time.Millisecond {
 		m.last = now
 		m.speed.add(now, done)
-		m.line.draw(describeProgress(activities.Progress{What: "restores", Done: done, Total: total}, &m.speed))
+		m.line.draw(describeProgress(activities.Progress{What: m.what, Done: done, Total: total}, &m.speed))
 	}
 }
 
 // tellRestore says what was done and what the user should look at.
-func (a *app) tellRestore(s *config.Server, info *backupinfo.Info, plan *restoreplan.Plan, res *restore.Result, began time.Time) {
+func (a *app) tellRestore(server string, info *backupinfo.Info, plan *restoreplan.Plan, res *restore.Result, began time.Time) {
 	took := time.Since(began).Seconds()
 	list := func(changes []restore.Change) [][]any {
 		out := [][]any{}
@@ -326,6 +353,6 @@ func (a *app) tellRestore(s *config.Server, info *backupinfo.Info, plan *restore
 	for _, f := range res.MissingFiles {
 		a.warn("the backup has no %s: put one into %s before you start the server", f, plan.Dest)
 	}
-	a.print("Backup %s of server %s is restored to %s (%s, %s, %s of WAL, in %s).", info.ID, s.Name, plan.Dest,
+	a.print("Backup %s of server %s is restored to %s (%s, %s, %s of WAL, in %s).", info.ID, server, plan.Dest,
 		count(int(res.Files), "file"), report.Size(res.Bytes), count(res.WALFiles, "file"), report.Seconds(took))
 }

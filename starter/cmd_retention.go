@@ -6,9 +6,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/report"
+	"github.com/holdfast-pg/holdfast/internal/retention"
 )
 
 func (a *app) cmdRetention() *cobra.Command {
@@ -77,19 +79,23 @@ func (a *app) retain(ctx context.Context, s *config.Server, planOnly bool) error
 
 // tellDisposal says what was deleted.
 func (a *app) tellDisposal(s *config.Server, res *disposal.Result) {
-	for _, w := range res.Plan.Warnings {
-		a.warn("%s: %s", s.Name, w)
+	a.tellDeletion(s.Name, res.Plan, res.Deleted, res.Files)
+}
+
+func (a *app) tellDeletion(server string, plan *retention.Plan, deleted []backup.ID, files int) {
+	for _, w := range plan.Warnings {
+		a.warn("%s: %s", server, w)
 	}
-	a.json[s.Name] = report.Retention{Plan: res.Plan, Applied: true, Deleted: res.Deleted, Files: res.Files}.JSON()
-	for _, id := range res.Deleted {
-		a.say("Deleted backup %s of server %s.", id, s.Name)
+	a.json[server] = report.Retention{Plan: plan, Applied: true, Deleted: deleted, Files: files}.JSON()
+	for _, id := range deleted {
+		a.say("Deleted backup %s of server %s.", id, server)
 	}
 	switch {
-	case res.Files > 0:
-		a.say("Deleted %s of WAL of server %s that no backup left can use.", count(res.Files, "file"), s.Name)
-	case len(res.Deleted) == 0 && res.Plan.Policy == "":
-		a.say("Server %s has no retention_policy: nothing was deleted.", s.Name)
-	case len(res.Deleted) == 0:
-		a.say("Nothing is to be deleted from server %s (%s).", s.Name, res.Plan.Policy)
+	case files > 0:
+		a.say("Deleted %s of WAL of server %s that no backup left can use.", count(files, "file"), server)
+	case len(deleted) == 0 && plan.Policy == "":
+		a.say("Server %s has no retention_policy: nothing was deleted.", server)
+	case len(deleted) == 0:
+		a.say("Nothing is to be deleted from server %s (%s).", server, plan.Policy)
 	}
 }

@@ -22,13 +22,21 @@ const references = `A backup is named by its ID, its name, or one of the words l
 (first), latest-full (last-full) and last-failed.`
 
 func (a *app) cmdShowBackup() *cobra.Command {
-	return &cobra.Command{
+	var o from
+	cmd := &cobra.Command{
 		Use: "show-backup SERVER BACKUP", Aliases: []string{"show-backups"}, Short: "Show everything that is known of a backup",
-		Long:    "Shows one backup: its files, its WAL, its neighbours, and how it was proven.\n" + references,
-		Example: "  holdfast show-backup main latest\n  holdfast -f json show-backup main 20261123T023506",
+		Long:    "Shows one backup: its files, its WAL, its neighbours, and how it was proven.\n" + references + "\n" + fromHelp,
+		Example: "  holdfast show-backup main latest\n  holdfast -f json show-backup main 20261123T023506\n  holdfast show-backup main latest --from s3://bucket/path",
 		Args:    exactly("SERVER", "BACKUP"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.showBackup(cmd.Context(), args[0], args[1]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.given() {
+				return a.showFrom(cmd.Context(), args[0], args[1], o)
+			}
+			return a.showBackup(cmd.Context(), args[0], args[1])
+		},
 	}
+	a.fromFlags(cmd, &o)
+	return cmd
 }
 
 func (a *app) showBackup(ctx context.Context, name, ref string) error {
@@ -87,18 +95,19 @@ func surroundings(ctx context.Context, s *config.Server, cat *catalog.Catalog, i
 	if b.Histories, err = archive.Histories(ctx); err != nil {
 		return b, err
 	}
-	if info.Parent != nil {
-		b.Chain, err = lineage(cat, info)
-	}
+	b.Chain, err = lineage(info, cat.Get)
 	return b, err
 }
 
 // lineage lists the backups that an incremental one depends on, the full one
-// first; it is empty when one of them is not there.
-func lineage(cat *catalog.Catalog, info *backupinfo.Info) ([]backup.ID, error) {
+// first; it is empty for a full one, and when one of them is not there.
+func lineage(info *backupinfo.Info, get func(backup.ID) (*backupinfo.Info, error)) ([]backup.ID, error) {
+	if info.Parent == nil {
+		return nil, nil
+	}
 	ids := []backup.ID{info.ID}
 	for info.Parent != nil && !slices.Contains(ids, *info.Parent) {
-		parent, err := cat.Get(*info.Parent)
+		parent, err := get(*info.Parent)
 		if fault.Is(err, fault.NotFound) {
 			return nil, nil
 		}

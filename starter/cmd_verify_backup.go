@@ -22,22 +22,35 @@ import (
 )
 
 func (a *app) cmdVerifyBackup() *cobra.Command {
-	return &cobra.Command{
+	var o from
+	var jobs int
+	cmd := &cobra.Command{
 		Use: "verify-backup SERVER BACKUP", Aliases: []string{"verify"}, Short: "Read a backup back and compare it with its manifest",
 		Long: `Runs pg_verifybackup of the backup's version: every file must be there, and be as the
 backup_manifest says. Tar archives need PostgreSQL 18. A backup by rsync without a
 backup_manifest is compared with the list that was made during its copy; another one
 needs generate-manifest first. WAL is the business of check-backup.
-` + references,
-		Example:     "  holdfast verify-backup main latest",
+` + references + "\n" + fromHelp + `Every object of the backup is then read to its end, each is as its format and the store's
+checksum say, nothing is missing, and the files are those of the manifest where the
+backup has one. What nothing could be compared with is said.`,
+		Example:     "  holdfast verify-backup main latest\n  holdfast verify-backup main latest --from s3://bucket/path",
 		Args:        exactly("SERVER", "BACKUP"),
 		Annotations: exitCodes("0 everything is as the manifest says", "1 files differ, are missing or are too many; or it could not be done", "3 no such server or backup", "4 the backup cannot be verified"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.given() {
+				return a.verifyFrom(cmd.Context(), args[0], args[1], jobs, o)
+			}
+			if jobs != 0 {
+				return fault.New(fault.Usage, "", "", "--jobs belongs to --from").WithHint("add --from URL, or leave it out")
+			}
 			return a.read(args[0], args[1], func(s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) error {
 				return a.verifyBackup(cmd.Context(), s, cat, info)
 			})
 		},
 	}
+	cmd.Flags().IntVarP(&jobs, "jobs", "j", 0, "with --from: `number` of objects read at once (4 unless given)")
+	a.fromFlags(cmd, &o)
+	return cmd
 }
 
 func (a *app) verifyBackup(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) error {

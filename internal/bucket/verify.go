@@ -1,0 +1,314 @@
+package bucket
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/basetar"
+	"github.com/holdfast-pg/holdfast/internal/codec"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/manifest"
+	"github.com/holdfast-pg/holdfast/internal/pgcontrol"
+	"github.com/holdfast-pg/holdfast/internal/wal"
+)
+
+// Verification is what reading a backup back has found.
+type Verification struct {
+	Objects  int
+	Files    int64
+	Bytes    int64    // of the objects, as they are stored
+	Damage   []string // with the name of the object
+	Unproven []string // what nothing could be compared with
+	Unknown  []string // objects that no restore uses
+}
+
+// Err is nil when nothing is damaged.
+func (v *Verification) Err(id string) error {
+	if len(v.Damage) == 0 {
+		return nil
+	}
+	const most = 20
+	list := v.Damage
+	if len(list) > most {
+		list = append(slices.Clone(list[:most]), fmt.Sprintf("and %d more", len(list)-most))
+	}
+	return fault.New(fault.Corrupt, "verify backup", id, "%s", strings.Join(list, "; ")).
+		WithHint("do not rely on this backup; take another one, and look for the cause in the store")
+}
+
+// verifier reads the archives of one backup, several at the same time.
+type verifier struct {
+	info *backupinfo.Info
+
+	mu     sync.Mutex
+	result Verification
+	kept   map[string]kept // the label, pg_control and the manifest
+	files  map[string]content
+}
+
+// kept is what a small file holds; of files of one name that of the last archive counts.
+type kept struct {
+	archive int
+	content []byte
+}
+
+// content is what a file of the backup was found to have; of files of one name that of the last archive counts.
+type content struct {
+	archive int
+	key     string
+	size    int64
+	crc     []byte
+}
+
+// small are the members that are looked into. A manifest grows with the number of files.
+const (
+	labelName    = "backup_label"
+	controlName  = "global/pg_control"
+	mostManifest = 1 << 30
+)
+
+// Verify reads everything of a backup back: every archive to its end, and what it holds
+// is compared with the record, and with the manifest where pg_basebackup has made one.
+// Progress is told how many of the bytes were read.
+func (b *Bucket) Verify(ctx context.Context, info *backupinfo.Info, jobs int, progress func(done, total int64)) (*Verification, error) {
+	c, err := b.Contents(ctx, info.ID)
+	if err != nil {
+		return nil, err
+	}
+	v := &verifier{info: info, kept: map[string]kept{}}
+	if info.Mode != nil && *info.Mode == "postgres" {
+		v.files = map[string]content{}
+	}
+	v.result.Damage, v.result.Unknown = b.missing(info, c), c.Unknown
+	var done atomic.Int64
+	total := int64(0)
+	for _, list := range c.Archives {
+		for _, a := range list {
+			total += a.Size
+		}
+	}
+	v.result.Bytes = total
+	read := func(n int64) { progress(done.Add(n), total) }
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, jobs))
+	for _, oid := range slices.Sorted(maps.Keys(c.Archives)) {
+		for n, a := range c.Archives[oid] {
+			v.result.Objects++
+			g.Go(func() error { return v.archive(gctx, a, n, read) })
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	v.conclude(b, c)
+	if err := v.manifest(b, c); err != nil {
+		return nil, err
+	}
+	return &v.result, v.wal(ctx, b)
+}
+
+func (v *verifier) damaged(format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.result.Damage = append(v.result.Damage, fmt.Sprintf(format, args...))
+}
+
+// archive reads one archive. That it cannot be read is a finding, unless the store does not answer.
+func (v *verifier) archive(ctx context.Context, a basetar.Archive, n int, progress func(int64)) error {
+	buf := make([]byte, 256<<10)
+	err := a.Each(ctx, progress, func(m basetar.Member) error {
+		if a.Misplaced(m) {
+			return fault.New(fault.Corrupt, "read", a.Path, "it holds %s, which does not belong there: its content is that of another object", m.Name)
+		}
+		return v.member(a, n, m, buf)
+	})
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case fault.Is(err, fault.Corrupt), fault.Is(err, fault.NotFound):
+		v.damaged("%v", err)
+		return nil
+	}
+	return err
+}
+
+func (v *verifier) member(a basetar.Archive, n int, m basetar.Member, buf []byte) error {
+	if !m.FileInfo().Mode().IsRegular() {
+		return nil
+	}
+	v.mu.Lock()
+	v.result.Files++
+	v.mu.Unlock()
+	var keep *bytes.Buffer
+	if a.OID == 0 && slices.Contains([]string{labelName, controlName, manifest.Name}, m.Name) {
+		if m.Size > mostManifest {
+			return fault.New(fault.Corrupt, "read", a.Path, "%s has %d bytes", m.Name, m.Size)
+		}
+		keep = &bytes.Buffer{}
+	}
+	sum := manifest.CRC32C.New()
+	into := io.Writer(sum)
+	if keep != nil {
+		into = io.MultiWriter(sum, keep)
+	}
+	size, err := io.CopyBuffer(struct{ io.Writer }{into}, m.Reader, buf)
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if was, there := v.kept[m.Name]; keep != nil && (!there || was.archive <= n) {
+		v.kept[m.Name] = kept{n, keep.Bytes()}
+	}
+	path := m.Name
+	if a.OID != 0 {
+		path = fmt.Sprintf("pg_tblspc/%d/%s", a.OID, m.Name)
+	}
+	if was, there := v.files[path]; v.files != nil && (!there || was.archive <= n) {
+		v.files[path] = content{n, a.Path, size, sum.Sum(nil)}
+	}
+	return nil
+}
+
+// conclude compares what was found with the record.
+func (v *verifier) conclude(b *Bucket, c *Contents) {
+	data := b.dir(v.info.ID) + "data.tar"
+	whole := len(v.result.Damage) == 0
+	label, labelled := v.kept[labelName]
+	controlFile, controlled := v.kept[controlName]
+	switch {
+	case !labelled && whole:
+		v.damaged("none of the objects %s* holds backup_label", strings.TrimSuffix(data, ".tar"))
+	case labelled && v.info.BackupLabel != nil && strings.TrimSpace(string(label.content)) != strings.TrimSpace(*v.info.BackupLabel):
+		v.damaged("the backup_label in the objects %s* is not that of the record: they are of another backup", strings.TrimSuffix(data, ".tar"))
+	}
+	old := v.info.Version != nil && *v.info.Version < 130000 // of another format
+	switch control, err := pgcontrol.Parse(controlFile.content); {
+	case !controlled && whole:
+		v.damaged("none of the objects %s* holds %s", strings.TrimSuffix(data, ".tar"), controlName)
+	case !controlled, old:
+	case err != nil:
+		v.damaged("%s in the objects %s*: %v", controlName, strings.TrimSuffix(data, ".tar"), err)
+	case v.info.SystemID != nil && fmt.Sprint(control.SystemID) != *v.info.SystemID:
+		v.damaged("%s in the objects %s* is of the cluster %d, not %s", controlName, strings.TrimSuffix(data, ".tar"), control.SystemID, *v.info.SystemID)
+	}
+	plain, bytes := true, int64(0)
+	var bare []string
+	for _, oid := range slices.Sorted(maps.Keys(c.Archives)) {
+		for _, a := range c.Archives[oid] {
+			plain = plain && a.Compression() == codec.None
+			bytes += a.Size
+			if keeps := []codec.Algorithm{codec.Gzip, codec.Bzip2, codec.Snappy}; !c.summed[a.Path] && !slices.Contains(keeps, a.Compression()) {
+				bare = append(bare, a.Path)
+			}
+		}
+	}
+	// A Barman server writes down how many bytes its archives have, barman-cloud-backup does not.
+	if plain && v.info.Size != nil && !c.ours && *v.info.Size != bytes {
+		v.damaged("the archives below %s have %d bytes, the record says %d", b.dir(v.info.ID), bytes, *v.info.Size)
+	}
+	if len(bare) > 0 {
+		v.result.Unproven = append(v.result.Unproven, fmt.Sprintf("neither the store nor the format keeps a checksum of %s: they are readable to their end, and what their files hold was compared with no more than is said here", some(bare)))
+	}
+	if v.info.Size == nil && !c.ours {
+		v.result.Unproven = append(v.result.Unproven, "the record does not say how many archives there were: had the last of several been deleted, nothing would tell")
+	}
+}
+
+// some names the first of a list.
+func some(list []string) string {
+	const most = 3
+	if len(list) <= most {
+		return strings.Join(list, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
+}
+
+// manifest compares the files with pg_basebackup's list.
+func (v *verifier) manifest(b *Bucket, c *Contents) error {
+	if v.files == nil {
+		v.result.Unproven = append(v.result.Unproven, "there is no backup_manifest, which would tell the files and their checksums")
+		return nil
+	}
+	list, there := v.kept[manifest.Name]
+	if !there {
+		if len(v.result.Damage) == 0 {
+			v.damaged("none of the objects %sdata* holds %s", b.dir(v.info.ID), manifest.Name)
+		}
+		return nil
+	}
+	whole := len(v.result.Damage) == 0
+	others := map[manifest.Algorithm]int{}
+	_, err := manifest.Read(bytes.NewReader(list.content), manifest.Name, func(f manifest.File) error {
+		got, there := v.files[f.Path]
+		switch {
+		case !there && (!whole || strings.HasPrefix(f.Path, "log/") || strings.HasPrefix(f.Path, "pg_log/")):
+			// It was in what cannot be read; and Barman leaves the server's log out.
+		case !there:
+			v.damaged("%s is missing from the objects of its directory", f.Path)
+		case got.size != f.Size:
+			v.damaged("%s: %s has %d bytes, not %d", got.key, f.Path, got.size, f.Size)
+		case f.Algorithm != manifest.CRC32C:
+			others[f.Algorithm]++
+		case !bytes.Equal(got.crc, f.Checksum):
+			v.damaged("%s: %s has other content than the manifest says", got.key, f.Path)
+		}
+		return nil
+	})
+	if err != nil {
+		v.damaged("%s: %v", manifest.Name, err)
+		return nil
+	}
+	for a, n := range others {
+		v.result.Unproven = append(v.result.Unproven, fmt.Sprintf("the manifest has checksums of kind %s for %d files, which are compared by their sizes only", cmp.Or(string(a), "NONE"), n))
+	}
+	if len(others) == 0 {
+		// Every file was compared, whatever keeps checksums besides.
+		v.result.Unproven = slices.DeleteFunc(v.result.Unproven, func(text string) bool { return strings.HasPrefix(text, "neither the store") })
+	}
+	return nil
+}
+
+// wal looks for the segments that make the backup consistent.
+func (v *verifier) wal(ctx context.Context, b *Bucket) error {
+	if v.info.BeginWAL == nil || v.info.EndWAL == nil {
+		v.damaged("the record lacks the begin or end of the WAL")
+		return nil
+	}
+	w, err := b.WAL(ctx, *v.info.BeginWAL)
+	if err != nil {
+		return err
+	}
+	size := wal.DefaultSegmentSize
+	if v.info.SegmentSize != nil {
+		size = *v.info.SegmentSize
+	}
+	var lacks []string
+	err = wal.EachSegment(*v.info.BeginWAL, *v.info.EndWAL, size, func(name string) error {
+		if len(w.objects[name]) == 0 {
+			lacks = append(lacks, name)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		v.damaged("the record: %v", err)
+	case len(lacks) == 0:
+	case len(w.objects) == 0:
+		v.result.Unproven = append(v.result.Unproven, "no WAL is kept below "+b.URL+"/"+b.wals()+": whether that is complete was not looked at")
+	default:
+		v.damaged("WAL that the backup needs is missing below %s: %s", b.wals(), some(lacks))
+	}
+	return nil
+}
