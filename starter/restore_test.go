@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
-	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/restore"
 	"github.com/holdfast-pg/holdfast/internal/restoreplan"
 )
@@ -16,7 +15,7 @@ import (
 // The copies of a restore report from several goroutines.
 func TestRestoreMeter(t *testing.T) {
 	var out bytes.Buffer
-	m := &restoreMeter{line: &progressLine{out: &out, width: func() int { return 80 }}}
+	m := &byteMeter{what: "restores", line: &progressLine{out: &out, width: func() int { return 80 }}}
 	var wg sync.WaitGroup
 	for i := range int64(8) {
 		wg.Add(1)
@@ -48,7 +47,7 @@ func TestRestoreTellsWhatToLookAt(t *testing.T) {
 	plan := &restoreplan.Plan{Dest: "/srv/new", Notes: []string{"a note"}}
 	var out, warnings bytes.Buffer
 	a := &app{stdout: &out, stderr: &warnings, format: "console", json: map[string]any{}}
-	a.tellRestore(&config.Server{Name: "main"}, &backupinfo.Info{ID: "20261123T023506"}, plan, res, time.Now())
+	a.tellRestore("main", &backupinfo.Info{ID: "20261123T023506"}, plan, res, time.Now())
 	for _, want := range []string{"postgresql.conf, line 7: archive_command was switched off", "Backup 20261123T023506 of server main is restored to /srv/new (2 files, 2.0 KiB, 1 file of WAL, in less than one second)."} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q lacks %q", &out, want)

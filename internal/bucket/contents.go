@@ -89,7 +89,7 @@ func (b *Bucket) opener(key string, c *Contents) basetar.Opener {
 		r, o, err := b.store.Get(ctx, key, objstore.Whole())
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.summed[key] = err == nil && o.CRC32C != nil
+		c.summed[key] = err == nil && (o.CRC32C != nil || o.Other != nil)
 		return r, err
 	}
 }

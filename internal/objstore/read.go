@@ -1,8 +1,10 @@
 package objstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"hash"
 	"hash/crc32"
 	"io"
 
@@ -54,6 +56,9 @@ func Read(ctx context.Context, p *Policy, s Store, key string, r Range, open Ope
 		b.end = b.object.Size
 	}
 	b.whole = r.Offset == 0 && b.end == b.object.Size
+	if b.whole && b.object.CRC32C == nil && b.object.Other != nil {
+		b.other = b.object.Other.New()
+	}
 	return b, b.object, nil
 }
 
@@ -72,13 +77,29 @@ type reader struct {
 	at, end int64
 	whole   bool
 	crc     uint32
+	other   hash.Hash // instead of crc
+}
+
+// verify compares the checksums of what was read, which is all of the object.
+func (b *reader) verify() error {
+	switch {
+	case b.other != nil:
+		if !bytes.Equal(b.other.Sum(nil), b.object.Other.Value) {
+			return Mismatch("read", b.key)
+		}
+	case b.object.CRC32C != nil && *b.object.CRC32C != b.crc:
+		return Mismatch("read", b.key)
+	}
+	return nil
 }
 
 // Read implements io.Reader.
 func (b *reader) Read(buf []byte) (int, error) {
 	if b.at >= b.end {
-		if b.whole && b.object.CRC32C != nil && *b.object.CRC32C != b.crc {
-			return 0, Mismatch("read", b.key)
+		if b.whole {
+			if err := b.verify(); err != nil {
+				return 0, err
+			}
 		}
 		return 0, io.EOF
 	}
@@ -93,7 +114,10 @@ func (b *reader) Read(buf []byte) (int, error) {
 		err = nil // it comes back when there is nothing left
 	}
 	b.at += int64(n)
-	if b.whole {
+	switch {
+	case b.other != nil:
+		b.other.Write(buf[:n])
+	case b.whole:
 		b.crc = crc32.Update(b.crc, Castagnoli, buf[:n])
 	}
 	return n, err

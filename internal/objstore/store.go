@@ -2,6 +2,7 @@ package objstore
 
 import (
 	"context"
+	"hash"
 	"io"
 	"iter"
 	"path"
@@ -20,6 +21,14 @@ type Object struct {
 	Modified time.Time // by the store's clock, to the second at best
 	// CRC32C is the Castagnoli checksum of all of it; nil when the store has none.
 	CRC32C *uint32
+	// Other is another checksum of all of it, where Get finds one instead: of what others have put.
+	Other *Sum
+}
+
+// Sum is a checksum of some algorithm.
+type Sum struct {
+	New   func() hash.Hash
+	Value []byte
 }
 
 // PutOptions are demands on what is put.

@@ -3,11 +3,15 @@ package s3
 import (
 	"bytes"
 	"context"
+	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
+	"hash/crc64"
 	"io"
 	"iter"
 	"slices"
@@ -86,7 +90,7 @@ func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadC
 			return nil, objstore.Object{}, err
 		}
 		o := objstore.Object{Key: key, Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag),
-			Modified: aws.ToTime(out.LastModified), CRC32C: whole(out.ChecksumCRC32C, out.ChecksumType)}
+			Modified: aws.ToTime(out.LastModified), CRC32C: whole(out.ChecksumCRC32C, out.ChecksumType), Other: other(out)}
 		if of := aws.ToString(out.ContentRange); of != "" {
 			_, total, _ := strings.Cut(of, "/")
 			if o.Size, err = strconv.ParseInt(total, 10, 64); err != nil {
@@ -311,6 +315,31 @@ func whole(text *string, kind types.ChecksumType) *uint32 {
 		return nil
 	}
 	return decode(text)
+}
+
+// nvme is CRC-64/NVME, which S3 computes of what comes without a checksum.
+var nvme = crc64.MakeTable(0x9a6c9329ac4bc9b5)
+
+// other is a checksum of all of an object that is no CRC32C.
+func other(out *s3.GetObjectOutput) *objstore.Sum {
+	if out.ChecksumType == types.ChecksumTypeComposite {
+		return nil
+	}
+	for _, c := range []struct {
+		text *string
+		new  func() hash.Hash
+	}{
+		{out.ChecksumCRC64NVME, func() hash.Hash { return crc64.New(nvme) }},
+		{out.ChecksumCRC32, func() hash.Hash { return crc32.NewIEEE() }},
+		{out.ChecksumSHA256, sha256.New},
+		{out.ChecksumSHA1, sha1.New},
+	} {
+		// That of many parts has their number behind it, and is no base64.
+		if value, err := base64.StdEncoding.DecodeString(aws.ToString(c.text)); err == nil && len(value) == c.new().Size() {
+			return &objstore.Sum{New: c.new, Value: value}
+		}
+	}
+	return nil
 }
 
 // refuseLocked fails for what cannot be deleted.
