@@ -78,16 +78,16 @@ func (c *copier) unpack(ctx context.Context, t *tree, n int) error {
 	}
 	buf := make([]byte, 256<<10)
 	return t.tars[n].Each(ctx, progress, func(m basetar.Member) error {
+		if t.stored && t.tars[n].Misplaced(m) {
+			return fault.New(fault.Corrupt, "read", t.tars[n].Path, "it holds %s, which does not belong to %s", m.Name, t.what).
+				WithHint("its content is that of another object; restore another backup")
+		}
 		return fault.Wrap(fault.Internal, "restore file", filepath.Join(t.build, m.Name), c.member(t, n, m, buf))
 	})
 }
 
 func (c *copier) member(t *tree, n int, m basetar.Member, buf []byte) error {
 	info := m.FileInfo()
-	if t.stored && t.tars[n].Misplaced(m) {
-		return fault.New(fault.Corrupt, "read", t.tars[n].Path, "it holds %s, which does not belong to %s", m.Name, t.what).
-			WithHint("its content is that of another object; restore another backup")
-	}
 	if t.isData && m.Name == controlFile {
 		return c.unpacked.keepControl(m, n)
 	}
