@@ -104,8 +104,10 @@ func (c *copier) member(t *tree, n int, m basetar.Member, buf []byte) error {
 			return err
 		}
 		return os.Chmod(dst, info.Mode().Perm()|0o700)
-	case t.stored && info.Mode()&fs.ModeSymlink != 0 && m.Name != "pg_wal":
-		c.unpacked.linkLater(dst, m.Linkname)
+	case t.stored && info.Mode()&fs.ModeSymlink != 0:
+		if m.Name != "pg_wal" {
+			c.unpacked.linkLater(dst, m.Linkname)
+		}
 		return nil
 	}
 	if !info.Mode().IsRegular() {
