@@ -29,7 +29,8 @@ that is interrupted is finished by "holdfast retention" or by maintenance.
 Refused, with no way to force it: less than minimum_redundancy would be left, the
 backup is kept (release it with "holdfast keep"), a restore reads it, or a backup is
 being made. The engine is asked only about backups that are not finished.
-` + references + "\n" + fromHelp + `There are no locks between machines: what is not finished is deleted only when nothing
+` + references + "\n" + fromHelp + `
+There are no locks between machines: what is not finished is deleted only when nothing
 was added to it for 24 hours. What is locked in the store is refused. An interrupted
 deletion is finished by giving the command again.`,
 		Example:     "  holdfast delete main oldest\n  holdfast delete main 20261123T023506 before-upgrade",

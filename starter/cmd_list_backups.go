@@ -34,7 +34,8 @@ the next backup. F is a full backup, R one by rsync, I an incremental one, S a
 snapshot. On a terminal, or with --window, it goes on with what can be restored: from
 when to when on each timeline, and the WAL that is missing in between; in JSON that
 is under _recoverable. The engine need not run.
-` + fromHelp + `With --from, "all" is every server that has backups below URL.`,
+` + fromHelp + `
+With --from, "all" is every server that has backups below URL.`,
 		Example: "  holdfast list-backups main\n  holdfast list-backups all --from s3://bucket/path\n  holdfast -f json list-backups all\n  holdfast list-backups main --window", Args: atLeastOne("SERVER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.given() {

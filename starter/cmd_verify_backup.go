@@ -30,7 +30,8 @@ func (a *app) cmdVerifyBackup() *cobra.Command {
 backup_manifest says. Tar archives need PostgreSQL 18. A backup by rsync without a
 backup_manifest is compared with the list that was made during its copy; another one
 needs generate-manifest first. WAL is the business of check-backup.
-` + references + "\n" + fromHelp + `Every object of the backup is then read to its end, each is as its format and the store's
+` + references + "\n" + fromHelp + `
+Every object of the backup is then read to its end, each is as its format and the store's
 checksum say, nothing is missing, and the files are those of the manifest where the
 backup has one. What nothing could be compared with is said.`,
 		Example:     "  holdfast verify-backup main latest\n  holdfast verify-backup main latest --from s3://bucket/path",

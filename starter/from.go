@@ -29,8 +29,7 @@ const fromHelp = `
 With --from URL the backups are those below URL/SERVER in an object store, whoever put
 them there, in Barman's layout: URL is what barman-cloud-backup is given before the name
 of the server, or basebackups_directory. No configuration is read, nor needed; credentials
-come from the environment and the files of the provider, such as ~/.aws/credentials.
-`
+come from the environment and the files of the provider, such as ~/.aws/credentials.`
 
 // from says which store a command works on instead of a catalogue of the configuration.
 type from struct{ url, endpoint, style string }
@@ -126,6 +125,9 @@ func (a *app) listBucket(ctx context.Context, b *bucket.Bucket, minimal, window 
 		}
 		a.json[b.Server] = ids
 		return printLines(a, ids)
+	}
+	for _, id := range survey.Leftovers {
+		a.warn("%s/%s/base/%s has no backup.info: it failed, is being made, or was deleted by half", b.URL, b.Server, id)
 	}
 	if err := b.Measure(ctx, survey.Backups); err != nil {
 		return err

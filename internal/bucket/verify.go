@@ -112,8 +112,8 @@ func (b *Bucket) Verify(ctx context.Context, info *backupinfo.Info, jobs int, pr
 		return nil, err
 	}
 	v.conclude(b, c)
-	if err := v.manifest(b, c); err != nil {
-		return nil, err
+	if compared := v.manifest(b); !compared {
+		v.unsummed(c)
 	}
 	return &v.result, v.wal(ctx, b)
 }
@@ -203,26 +203,34 @@ func (v *verifier) conclude(b *Bucket, c *Contents) {
 	case v.info.SystemID != nil && fmt.Sprint(control.SystemID) != *v.info.SystemID:
 		v.damaged("%s in the objects %s* is of the cluster %d, not %s", controlName, strings.TrimSuffix(data, ".tar"), control.SystemID, *v.info.SystemID)
 	}
-	plain, bytes := true, int64(0)
+	plain := true
+	for _, list := range c.Archives {
+		for _, a := range list {
+			plain = plain && a.Compression() == codec.None
+		}
+	}
+	// A Barman server writes down how many bytes its archives have, barman-cloud-backup does not.
+	if plain && v.info.Size != nil && !c.ours && *v.info.Size != v.result.Bytes {
+		v.damaged("the archives below %s have %d bytes, the record says %d", b.dir(v.info.ID), v.result.Bytes, *v.info.Size)
+	}
+	if v.info.Size == nil && !c.ours {
+		v.result.Unproven = append(v.result.Unproven, "the record does not say how many archives there were: had the last of several been deleted, nothing would tell")
+	}
+}
+
+// unsummed says what has no checksum anywhere.
+func (v *verifier) unsummed(c *Contents) {
+	summing := []codec.Algorithm{codec.Gzip, codec.Bzip2, codec.Snappy}
 	var bare []string
 	for _, oid := range slices.Sorted(maps.Keys(c.Archives)) {
 		for _, a := range c.Archives[oid] {
-			plain = plain && a.Compression() == codec.None
-			bytes += a.Size
-			if keeps := []codec.Algorithm{codec.Gzip, codec.Bzip2, codec.Snappy}; !c.summed[a.Path] && !slices.Contains(keeps, a.Compression()) {
+			if !c.summed[a.Path] && !slices.Contains(summing, a.Compression()) {
 				bare = append(bare, a.Path)
 			}
 		}
 	}
-	// A Barman server writes down how many bytes its archives have, barman-cloud-backup does not.
-	if plain && v.info.Size != nil && !c.ours && *v.info.Size != bytes {
-		v.damaged("the archives below %s have %d bytes, the record says %d", b.dir(v.info.ID), bytes, *v.info.Size)
-	}
 	if len(bare) > 0 {
-		v.result.Unproven = append(v.result.Unproven, fmt.Sprintf("neither the store nor the format keeps a checksum of %s: they are readable to their end, and what their files hold was compared with no more than is said here", some(bare)))
-	}
-	if v.info.Size == nil && !c.ours {
-		v.result.Unproven = append(v.result.Unproven, "the record does not say how many archives there were: had the last of several been deleted, nothing would tell")
+		v.result.Unproven = append(v.result.Unproven, fmt.Sprintf("neither the store nor the format keeps a checksum of %s: an error in what their files hold would not be noticed", some(bare)))
 	}
 }
 
@@ -235,18 +243,19 @@ func some(list []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
 }
 
-// manifest compares the files with pg_basebackup's list.
-func (v *verifier) manifest(b *Bucket, c *Contents) error {
+// manifest compares the files with pg_basebackup's list. It reports whether each of
+// them was compared by a checksum.
+func (v *verifier) manifest(b *Bucket) bool {
 	if v.files == nil {
 		v.result.Unproven = append(v.result.Unproven, "there is no backup_manifest, which would tell the files and their checksums")
-		return nil
+		return false
 	}
 	list, there := v.kept[manifest.Name]
 	if !there {
 		if len(v.result.Damage) == 0 {
 			v.damaged("none of the objects %sdata* holds %s", b.dir(v.info.ID), manifest.Name)
 		}
-		return nil
+		return false
 	}
 	whole := len(v.result.Damage) == 0
 	others := map[manifest.Algorithm]int{}
@@ -268,16 +277,12 @@ func (v *verifier) manifest(b *Bucket, c *Contents) error {
 	})
 	if err != nil {
 		v.damaged("%s: %v", manifest.Name, err)
-		return nil
+		return false
 	}
 	for a, n := range others {
 		v.result.Unproven = append(v.result.Unproven, fmt.Sprintf("the manifest has checksums of kind %s for %d files, which are compared by their sizes only", cmp.Or(string(a), "NONE"), n))
 	}
-	if len(others) == 0 {
-		// Every file was compared, whatever keeps checksums besides.
-		v.result.Unproven = slices.DeleteFunc(v.result.Unproven, func(text string) bool { return strings.HasPrefix(text, "neither the store") })
-	}
-	return nil
+	return len(others) == 0
 }
 
 // wal looks for the segments that make the backup consistent.

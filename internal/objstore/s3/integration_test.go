@@ -380,3 +380,48 @@ func TestTLS(t *testing.T) {
 		t.Errorf("headers: %v", asked)
 	}
 }
+
+// TestChecksumsOfOthers: what others have put with another checksum than ours, or with none, is verified too.
+func TestChecksumsOfOthers(t *testing.T) {
+	g := storetest.StartGateway(t, "bucket")
+	g.Setenv(t)
+	client := aws3.New(aws3.Options{BaseEndpoint: aws.String(g.URL), UsePathStyle: true, Region: "us-east-1",
+		Credentials: credentials.NewStaticCredentialsProvider(storetest.AccessKey, storetest.SecretKey, "")})
+	s := open(t, g.URL, "s3://bucket", &objstore.Policy{})
+	data := storetest.Bytes(100000, 1)
+	for _, kind := range []types.ChecksumAlgorithm{types.ChecksumAlgorithmCrc32, types.ChecksumAlgorithmCrc64nvme, types.ChecksumAlgorithmSha256, types.ChecksumAlgorithmSha1, types.ChecksumAlgorithmCrc32c, "none"} {
+		key := string(kind)
+		in := &aws3.PutObjectInput{Bucket: aws.String("bucket"), Key: aws.String(key), Body: bytes.NewReader(data), ChecksumAlgorithm: kind}
+		if kind == "none" {
+			in.ChecksumAlgorithm = ""
+		}
+		if _, err := client.PutObject(t.Context(), in); err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		read := func() (objstore.Object, error) {
+			r, o, err := s.Get(t.Context(), key, objstore.Whole())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			_, err = io.Copy(io.Discard, r)
+			return o, err
+		}
+		if o, err := read(); err != nil || o.CRC32C == nil && o.Other == nil {
+			t.Errorf("%s: %+v, %v", kind, o, err)
+		}
+		if r, _, err := s.Get(t.Context(), key, objstore.Range{Offset: 5, Length: 10}); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		} else if part, err := io.ReadAll(r); err != nil || !bytes.Equal(part, data[5:15]) {
+			t.Errorf("%s: %q, %v", kind, part, err)
+		}
+		damaged := bytes.Clone(data)
+		damaged[77777] ^= 1
+		if err := os.WriteFile(filepath.Join(g.Data("bucket"), key), damaged, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(); !fault.Is(err, fault.Corrupt) {
+			t.Errorf("%s: a flipped bit: %v", kind, err)
+		}
+	}
+}
