@@ -96,8 +96,21 @@ func (s *bucketSite) run(args ...string) answer {
 func (s *bucketSite) runWith(env []string, args ...string) answer {
 	s.t.Helper()
 	var stdout, stderr bytes.Buffer
+	cmd := s.command(env, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	s.must(cmd.Start())
+	timeout := time.AfterFunc(3*time.Minute, func() { _ = cmd.Process.Kill() })
+	defer timeout.Stop()
+	if err := cmd.Wait(); err != nil && !errors.As(err, new(*exec.ExitError)) {
+		s.t.Fatal(err)
+	}
+	return explained(s.t, args, answer{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()})
+}
+
+func (s *bucketSite) command(env []string, args ...string) *exec.Cmd {
+	s.t.Helper()
 	cmd := exec.Command(holdfast(s.t), args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", &stdout, &stderr
+	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + s.BinDir + ":/usr/bin:/bin", "HOME=/nonexistent", "TZ=UTC", "HOLDFAST_CONFIG=/nonexistent"}
 	for name, value := range s.g.Environment() {
 		if value != "" {
@@ -106,13 +119,7 @@ func (s *bucketSite) runWith(env []string, args ...string) answer {
 	}
 	cmd.Env = append(cmd.Env, env...) // the last one of a name counts
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: pgtest.Credential(s.t), Pdeathsig: syscall.SIGKILL}
-	s.must(cmd.Start())
-	timeout := time.AfterFunc(3*time.Minute, func() { _ = cmd.Process.Kill() })
-	defer timeout.Stop()
-	if err := cmd.Wait(); err != nil && !errors.As(err, new(*exec.ExitError)) {
-		s.t.Fatal(err)
-	}
-	return explained(s.t, args, answer{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()})
+	return cmd
 }
 
 // from is run for what lies in the store.
@@ -316,6 +323,7 @@ func TestBucketOfBarmansCloudTools(t *testing.T) {
 		t.Error("the source has changed")
 	}
 	s.damages(ids)
+	s.killedRestore(ids["bzip2"], want)
 	s.deletions(ids, want)
 }
 
@@ -401,6 +409,32 @@ func flipBit(path string) error {
 	return errors.Join(err, err2)
 }
 
+// killedRestore kills a restore while it unpacks; there is no destination then, and the same command makes one.
+func (s *bucketSite) killedRestore(id, want string) {
+	s.t.Helper()
+	dest := filepath.Join(s.home, "killed")
+	cmd := s.command(nil, "restore", "clo", id, dest, "--tablespace", "ts1:"+dest+"_ts1", "--tablespace", "empty:"+dest+"_empty", "--from", s.url, "--endpoint-url", s.g.URL)
+	s.must(cmd.Start())
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if left, _ := filepath.Glob(filepath.Join(s.home, ".killed.holdfast-restore", "base", "*")); len(left) > 0 {
+			break
+		}
+		if time.Now().After(end) {
+			s.t.Fatal("nothing is unpacked")
+		}
+	}
+	s.must(cmd.Process.Kill())
+	_ = cmd.Wait()
+	if _, err := os.Lstat(dest); err == nil {
+		s.t.Error("a killed restore has left a destination")
+	}
+	r := s.restored(s.t, "clo", id, "killed")
+	if r.Fingerprint(s.t) != want {
+		s.t.Error("after a killed restore: other rows than the source")
+	}
+	r.Stop(s.t, pgtest.Fast)
+}
+
 // deletions deletes backups in turns with Barman; what is left is restored.
 func (s *bucketSite) deletions(ids map[string]string, want string) {
 	s.t.Helper()
@@ -454,6 +488,7 @@ func TestBucketOfABarmanServer(t *testing.T) {
 	s.Fill(t, "second", "", 500)
 	barman("backup", "--incremental", "latest", "pgc")
 	other.Wait()
+	before := s.Fingerprint(t)
 	s.Fill(t, "first", "ts1", 10)
 	want := s.Fingerprint(t)
 	s.archived()
@@ -480,6 +515,11 @@ func TestBucketOfABarmanServer(t *testing.T) {
 			r.Stop(t, pgtest.Fast)
 		}
 	}
+	r := s.restored(t, "pgc", "latest", "immediately", "--target-immediate", "--target-action", "promote")
+	if r.Fingerprint(t) != before {
+		t.Error("other rows than at the end of the backup")
+	}
+	r.Stop(t, pgtest.Fast)
 }
 
 // TestBucketMistakes: one line of cause, the cure, and the documented exit code, from every command.

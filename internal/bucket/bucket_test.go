@@ -317,6 +317,9 @@ func TestDelete(t *testing.T) {
 		"without a record": {func(w *world) {
 			w.put("main/base/"+string(day(9))+"/data.tar", "x")
 		}, []int{9}, fault.Refused, "2:DONE 4:DONE 6:DONE", "1 2 3 4 5 6 7 8", 0, 0, "", ""},
+		"another without a record keeps all WAL": {func(w *world) {
+			w.put("main/base/"+string(day(9))+"/data.tar", "x")
+		}, []int{2}, "", "4:DONE 6:DONE", "1 2 3 4 5 6 7 8", 1, 0, "", ""},
 		"unreadable": {func(w *world) {
 			w.put("main/base/"+string(day(9))+"/backup.info", "x")
 		}, []int{2}, fault.Corrupt, "2:DONE 4:DONE 6:DONE", "1 2 3 4 5 6 7 8", 0, 0, "", ""},

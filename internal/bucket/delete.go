@@ -75,7 +75,29 @@ func (b *Bucket) Delete(ctx context.Context, ids []backup.ID, now time.Time) (*D
 			return nil, err
 		}
 	}
+	if err := b.spareWAL(ctx, survey, plan, now); err != nil {
+		return nil, err
+	}
 	return b.carryOut(ctx, plan, all, w)
+}
+
+// spareWAL lets no WAL be deleted while there may be a backup in the making that has no record
+// yet: nobody knows where its WAL begins.
+func (b *Bucket) spareWAL(ctx context.Context, s *Survey, plan *retention.Plan, now time.Time) error {
+	for _, id := range s.Leftovers {
+		if slices.Contains(plan.Doomed, id) {
+			continue
+		}
+		d, err := b.look(ctx, s, id)
+		if err != nil {
+			return err
+		}
+		if why := busy(d, now); why != "" {
+			plan.Files, plan.NoPurge = nil, fmt.Sprintf("of %s, %s", id, why)
+			plan.Warnings = append(plan.Warnings, "no WAL is deleted: "+plan.NoPurge)
+		}
+	}
+	return nil
 }
 
 // input is what is decided on.

@@ -209,11 +209,13 @@ func (v *verifier) conclude(b *Bucket, c *Contents) {
 			plain = plain && a.Compression() == codec.None
 		}
 	}
-	// A Barman server writes down how many bytes its archives have, barman-cloud-backup does not.
-	if plain && v.info.Size != nil && !c.ours && *v.info.Size != v.result.Bytes {
+	// With this method a Barman server writes down how many bytes its archives have; others mean
+	// another size, or none.
+	counted := v.info.Mode != nil && strings.HasPrefix(*v.info.Mode, "local-to-cloud") && v.info.Size != nil
+	if plain && counted && !c.ours && *v.info.Size != v.result.Bytes {
 		v.damaged("the archives below %s have %d bytes, the record says %d", b.dir(v.info.ID), v.result.Bytes, *v.info.Size)
 	}
-	if v.info.Size == nil && !c.ours {
+	if !(plain && counted) && v.files == nil && !c.ours {
 		v.result.Unproven = append(v.result.Unproven, "the record does not say how many archives there were: had the last of several been deleted, nothing would tell")
 	}
 }
