@@ -27,7 +27,7 @@ type Disposal struct {
 func Of(s *config.Server) (*Disposal, error) {
 	if s.BasebackupsCloud != nil || s.WALsCloud != nil {
 		return nil, fault.New(fault.Refused, "delete backups of", s.Name, "this version does not delete from object stores").
-			WithHint("delete them with barman delete")
+			WithHint("delete them with holdfast delete %s BACKUP --from URL, or with barman delete", s.Name)
 	}
 	archive, err := walarchive.ForServer(s)
 	if err != nil {
