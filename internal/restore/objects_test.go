@@ -160,6 +160,9 @@ func TestDamagedObjectsLeaveNothing(t *testing.T) {
 		"an absolute path": {func(t *testing.T, o map[uint32][]basetar.Archive) {
 			o[0] = append(o[0], object(t, "data_0003.tar", 0, "none", entry{name: "/tmp/evil", content: "x"}))
 		}, "data_0003.tar"},
+		"a link for a directory": {func(t *testing.T, o map[uint32][]basetar.Archive) {
+			o[0] = append(o[0], object(t, "data_0003.tar", 0, "none", entry{name: "pg_tblspc", to: "/etc"}))
+		}, "pg_tblspc: it is a link to /etc"},
 		"the store fails": {func(_ *testing.T, o map[uint32][]basetar.Archive) {
 			o[16384][0] = basetar.Stored("16384.tar", 16384, 1, codec.None, func(context.Context) (io.ReadCloser, error) {
 				return nil, fault.New(fault.Corrupt, "read", "the store", "it fails")

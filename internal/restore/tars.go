@@ -105,7 +105,11 @@ func (c *copier) member(t *tree, n int, m basetar.Member, buf []byte) error {
 		}
 		return os.Chmod(dst, info.Mode().Perm()|0o700)
 	case t.stored && info.Mode()&fs.ModeSymlink != 0:
-		if m.Name != "pg_wal" {
+		switch m.Name {
+		case restoreplan.PlainWALDir: // made anew
+		case "global", "pg_tblspc", restoreplan.RecoveryWALDir: // what is written there must stay here
+			return fault.New(fault.Corrupt, "unpack", m.Name, "it is a link to %s, not a directory", m.Linkname)
+		default:
 			c.unpacked.linkLater(dst, m.Linkname)
 		}
 		return nil
