@@ -43,6 +43,9 @@ type Options struct {
 	Senders int
 	// PartSize is that of parts; objstore.MinPart when less.
 	PartSize int64
+	// Before is called with the record when everything is sent, and before the object
+	// appears; its error gives the object up. Of what is one stream it is called afterwards.
+	Before func(*Record) error
 	// Old is the record of another object in the same store whose segments are used again; nil
 	// for none. One of another codec or level, or without runs, is left alone.
 	Old *Record
@@ -151,6 +154,9 @@ func (w *writer) runs(ctx context.Context) (*Record, error) {
 
 // publish makes the object appear.
 func (w *writer) publish(ctx context.Context, s *sender) error {
+	if err := w.before(); err != nil {
+		return err
+	}
 	var o objstore.Object
 	var err error
 	if w.same {
@@ -162,6 +168,13 @@ func (w *writer) publish(ctx context.Context, s *sender) error {
 		return err
 	}
 	return w.confirm(ctx, o)
+}
+
+func (w *writer) before() error {
+	if w.o.Before == nil {
+		return nil
+	}
+	return w.o.Before(w.record)
 }
 
 // confirm compares what the store says with what was sent. Where it has no checksum its
@@ -335,7 +348,7 @@ func (w *writer) stream(ctx context.Context) (*Record, error) {
 	if err := w.confirm(ctx, o); err != nil {
 		return nil, err
 	}
-	return w.record, nil
+	return w.record, w.before()
 }
 
 // pour writes the object.

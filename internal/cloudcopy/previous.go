@@ -1,0 +1,170 @@
+package cloudcopy
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/holdfast-pg/holdfast/internal/bundle"
+	"github.com/holdfast-pg/holdfast/internal/datadir"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/volumes"
+)
+
+// recordsKey is that of a backup's records: the files of its journal in a tar archive.
+const recordsKey = "holdfast/records.tar.zst"
+
+// previous is the backup that is reused. A nil one is none.
+type previous struct {
+	j     journal
+	p     *volumes.Plan
+	world datadir.World
+	where map[string]map[string]int // by tree and path, the volume in the plan
+}
+
+// previous fetches the records of the backup that is to be reused.
+func (c *copying) previous(ctx context.Context) (*previous, error) {
+	if c.Reuse == Off || c.Previous == "" {
+		return nil, nil //nolint:nilnil // as said
+	}
+	old := &previous{j: journal(filepath.Join(c.WorkDir, "run-previous")), where: map[string]map[string]int{}}
+	if err := errors.Join(os.RemoveAll(string(old.j)), os.MkdirAll(string(old.j), 0o700)); err != nil {
+		return nil, fault.Wrap(fault.Internal, "make room for the records of", c.Previous, err)
+	}
+	there, err := fetchRecords(ctx, c.Job, c.Previous, old.j)
+	if err != nil || !there {
+		return nil, err
+	}
+	var st state
+	if _, err := old.j.readJSON(stateName, &st); err != nil {
+		return nil, err
+	}
+	old.world = st.World
+	if old.p, err = old.j.plan(); err != nil || old.p == nil {
+		return nil, err
+	}
+	for i, v := range old.p.Volumes {
+		if old.where[v.Tree] == nil {
+			old.where[v.Tree] = map[string]int{}
+		}
+		for _, f := range v.Files {
+			old.where[v.Tree][f.Path] = i
+		}
+	}
+	return old, nil
+}
+
+// fetchRecords unpacks the records of a backup into a journal; false when there are none.
+func fetchRecords(ctx context.Context, job Job, base string, into journal) (bool, error) {
+	key := base + recordsKey
+	in, _, err := job.Store.Get(ctx, key, wholeObject)
+	if fault.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer in.Close()
+	z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return false, fault.Wrap(fault.Corrupt, "read", key, err)
+	}
+	defer z.Close()
+	for t := tar.NewReader(z); ; {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return true, nil
+		}
+		if err != nil {
+			return false, fault.Wrap(fault.Corrupt, "read", key, err)
+		}
+		if h.Typeflag != tar.TypeReg || h.Name != filepath.Base(h.Name) || h.Name == ".." || h.Name == "." {
+			return false, fault.New(fault.Corrupt, "read", key, "it has a member %q", h.Name)
+		}
+		err = into.write(h.Name, func(w io.Writer) error {
+			_, err := io.Copy(w, t)
+			return fault.Wrap(fault.Corrupt, "read", key, err)
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+func (p *previous) plan() *volumes.Plan {
+	if p == nil {
+		return nil
+	}
+	return p.p
+}
+
+// counterpart is an archive that a new one has the most in common with. A nil one is none.
+type counterpart struct {
+	volume volumes.Volume
+	world  datadir.World
+	e      *entry
+	j      journal
+}
+
+// counterpart looks for the volume that has most of the files.
+func (p *previous) counterpart(v volumes.Volume) (*counterpart, error) {
+	if p == nil {
+		return nil, nil //nolint:nilnil // as said
+	}
+	common := map[int]int64{}
+	best, most := -1, int64(0)
+	for _, f := range v.Files {
+		if i, is := p.where[v.Tree][f.Path]; is {
+			common[i] += f.Size + 1
+			if common[i] > most {
+				best, most = i, common[i]
+			}
+		}
+	}
+	if best < 0 {
+		return nil, nil //nolint:nilnil // as said
+	}
+	c := &counterpart{volume: p.p.Volumes[best], world: p.world, j: p.j}
+	var err error
+	if c.e, err = p.j.entry(c.volume.Name()); err != nil || c.e == nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *counterpart) name() string {
+	if c == nil {
+		return ""
+	}
+	return c.volume.Name()
+}
+
+func (c *counterpart) record() *bundle.Record {
+	if c == nil {
+		return nil
+	}
+	return c.e.Record
+}
+
+// sent is how much of an object is not of the counterpart.
+func (c *counterpart) sent(r *bundle.Record) int64 {
+	if c == nil || c.e.Record.Codec != r.Codec || r.Stream {
+		return r.Size
+	}
+	had := map[[32]byte]bool{}
+	for _, s := range c.e.Record.Segments {
+		had[s.SHA256] = true
+	}
+	var sent int64
+	for _, s := range r.Segments {
+		if !had[s.SHA256] {
+			sent += s.Length
+		}
+	}
+	return sent
+}

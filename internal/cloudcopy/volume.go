@@ -1,0 +1,131 @@
+package cloudcopy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-pg/holdfast/internal/bundle"
+	"github.com/holdfast-pg/holdfast/internal/volumes"
+)
+
+// senders is how many parts of a volume are on their way at the same time.
+const senders = 2
+
+// ahead is how many segments are read while others are compressed.
+const ahead = 3
+
+// maker makes one volume after the other.
+type maker struct {
+	*copying
+	reader  *volumes.Reader
+	workers int
+}
+
+func (c *copying) newMaker(workers int) *maker {
+	return &maker{c, &volumes.Reader{Buffers: volumes.NewBuffers(ahead), Judge: c.judge}, workers}
+}
+
+// volume makes a volume, unless it is stored.
+func (m *maker) volume(ctx context.Context, v volumes.Volume) error {
+	e, err := m.stored(ctx, v.Name())
+	if err != nil {
+		return err
+	}
+	if e != nil {
+		m.Progress.Done.Add(e.Record.Content())
+		m.Progress.Files.Add(int64(len(v.Files)))
+		m.mu.Lock()
+		m.res.Kept += int64(len(v.Files))
+		m.mu.Unlock()
+		return nil
+	}
+	old, err := m.old.counterpart(v)
+	if err != nil {
+		return err
+	}
+	m.reader.Known = nil
+	if m.Reuse == Mtime {
+		if m.reader.Known, err = old.known(m.World); err != nil {
+			return err
+		}
+	}
+	return m.archive(ctx, v.Name(), old, func(ctx context.Context, emit func(volumes.Segment) error) (volumes.Result, error) {
+		return m.reader.Volume(ctx, m.trees[v.Tree].Root, v, emit)
+	})
+}
+
+// archive stores what read reads, and writes it down.
+func (m *maker) archive(ctx context.Context, name string, old *counterpart, read func(context.Context, func(volumes.Segment) error) (volumes.Result, error)) error {
+	began := time.Now()
+	g, gctx := errgroup.WithContext(ctx)
+	in := &segments{queue: make(chan volumes.Segment), progress: m.Progress, archive: old.name()}
+	var res volumes.Result
+	g.Go(func() (err error) {
+		defer close(in.queue)
+		res, err = read(gctx, func(s volumes.Segment) error {
+			select {
+			case in.queue <- s:
+				return nil
+			case <-gctx.Done():
+				s.Release()
+				return context.Cause(gctx)
+			}
+		})
+		in.err = err
+		return err
+	})
+	g.Go(func() error {
+		defer in.drain()
+		o := bundle.Options{Codec: m.Codec, Workers: m.workers, Senders: senders, PartSize: m.PartSize, Old: old.record(),
+			Before: func(r *bundle.Record) error {
+				m.Progress.Files.Add(int64(len(res.Members)))
+				return m.Fence.Do(func() error { return m.j.enter(name, res.Members, entry{r, old.sent(r), time.Since(began)}) })
+			}}
+		_, err := bundle.Write(gctx, m.Store, m.Base+name+m.Codec.Suffix(), in, o)
+		return err
+	})
+	return g.Wait()
+}
+
+// segments is a volume on its way from the reader to the store.
+type segments struct {
+	queue    chan volumes.Segment
+	err      error // of the reader, once the queue is closed
+	progress *Progress
+	archive  string // the old one that known segments are of
+}
+
+// Next implements bundle.Source.
+func (s *segments) Next(ctx context.Context, buf []byte) (bundle.Piece, error) {
+	select {
+	case <-ctx.Done():
+		return bundle.Piece{}, context.Cause(ctx)
+	case seg, more := <-s.queue:
+		if !more {
+			if s.err != nil {
+				return bundle.Piece{}, s.err
+			}
+			return bundle.Piece{}, io.EOF
+		}
+		s.progress.Done.Add(int64(seg.Size))
+		if seg.Data == nil {
+			if seg.Archive != s.archive {
+				return bundle.Piece{}, errors.New("a segment of another archive than the old one")
+			}
+			return bundle.Piece{Known: true, Segment: seg.Stored}, nil
+		}
+		defer seg.Release()
+		return bundle.Piece{Size: copy(buf, seg.Data)}, nil
+	}
+}
+
+// drain lets a reader end whose segments nobody takes any more.
+func (s *segments) drain() {
+	for seg := range s.queue {
+		seg.Release()
+	}
+}
