@@ -26,7 +26,7 @@ func (c *Catalogue) CreateBackup(ctx context.Context, req Request, plan Plan) (b
 }
 
 func (c *Catalogue) create(ctx context.Context, req Request, plan Plan) (backup.ID, error) {
-	cat, err := c.open(req.Server)
+	cat, err := c.open(ctx, req.Server)
 	if err != nil {
 		return "", err
 	}

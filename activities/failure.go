@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -28,7 +30,7 @@ func (c *Catalogue) AbortCopy(ctx context.Context, ref Ref) error {
 		if _, err := claim(ctx, cat, ref, 0, false); err != nil {
 			return err
 		}
-		return endStrays(ctx, s, cat, ref)
+		return errors.Join(endStrays(ctx, s, cat, ref), c.abortCloud(ctx, s, ref))
 	})
 }
 
@@ -76,7 +78,7 @@ func (c *Catalogue) recordFailed(ctx context.Context, ref Ref, f Failure) error 
 	if deleting {
 		return nil // whoever deletes it says so
 	}
-	cat, info, extra, err := c.load(ref)
+	cat, info, extra, err := c.load(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -86,7 +88,7 @@ func (c *Catalogue) recordFailed(ctx context.Context, ref Ref, f Failure) error 
 		text = fmt.Sprintf("failure in phase %s (%s)", f.Phase, first)
 	}
 	info.Status, info.Error, extra.FirstError = backup.Failed, &text, f.Message
-	if err := cat.Save(info); err != nil {
+	if err := c.saveFailed(ctx, cat, info); err != nil {
 		return err
 	}
 	if err := cat.SaveExtra(ref.ID, extra); err != nil {
@@ -101,4 +103,18 @@ func (c *Catalogue) recordFailed(ctx context.Context, ref Ref, f Failure) error 
 		}
 	}
 	return tidy(cat, ref.ID)
+}
+
+// saveFailed records a failure here, whatever becomes of the copy in an object store:
+// that store may be what the backup failed for.
+func (c *Catalogue) saveFailed(ctx context.Context, cat *catalog.Catalog, info *backupinfo.Info) error {
+	err := cat.Save(info)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if here, readErr := cat.Get(info.ID); readErr != nil || here.Status != backup.Failed {
+		return err
+	}
+	activity.GetLogger(ctx).Warn("the object store has no record of the failure", "error", err)
+	return nil
 }

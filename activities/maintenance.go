@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
@@ -21,6 +22,7 @@ import (
 // backups. Each may be repeated, and killed at any moment.
 type Maintenance struct {
 	Servers Servers
+	Stores  bucket.Opener
 	// Running tells whether the workflow run of an owner still runs.
 	Running func(keeper.Owner) (bool, error)
 	// Exclusive connects to a server that may be in exclusive backup mode.
@@ -203,7 +205,7 @@ func (m *Maintenance) ApplyRetention(ctx context.Context, server string) (Retain
 		if err != nil {
 			return err
 		}
-		d, err := disposal.Of(s)
+		d, err := disposal.Of(ctx, s, m.Stores)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/basebackup"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/config"
@@ -42,6 +43,7 @@ type Connect func(ctx context.Context, conninfo string) (Server, error)
 type Preflight struct {
 	Servers   Servers
 	Connect   Connect
+	Stores    bucket.Opener
 	Heartbeat time.Duration
 }
 
@@ -107,6 +109,10 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 	if s.BackupMethod == "postgres" {
 		plan.Bracket, plan.Mode = Native, "postgres"
 		return plan, checkBaseBackup(ctx, s, f)
+	}
+	if s.BackupMethod == config.MethodLocalToCloud {
+		plan.Mode = "local-to-cloud-concurrent"
+		return plan, p.checkCloud(ctx, s, f)
 	}
 	if s.Exclusive {
 		plan.Bracket, plan.Mode = Exclusive, "rsync-exclusive"

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/backuplabel"
 	"github.com/holdfast-pg/holdfast/internal/basetar"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/exclusive"
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -27,12 +28,14 @@ import (
 // Proof reads backups back.
 type Proof struct {
 	Servers Servers
+	Stores  bucket.Opener
 }
 
 // Proven is what was read back before a backup was called DONE.
 type Proven struct {
 	At             time.Time `json:"at"`
 	Files          int64     `json:"files"`
+	Objects        int64     `json:"objects,omitempty"` // in an object store; its files were not read back
 	Bytes          int64     `json:"bytes"`
 	ManifestSHA256 string    `json:"manifest_sha256"`
 	Segments       int       `json:"segments"`
@@ -43,6 +46,9 @@ type Proven struct {
 
 // String is for people.
 func (p Proven) String() string {
+	if p.Objects > 0 {
+		return fmt.Sprintf("%d objects (%d MiB) are in the store as they were sent, and %d WAL segments were read back.", p.Objects, p.Bytes>>20, p.Segments-p.Locked)
+	}
 	return fmt.Sprintf("%d files (%d MiB) and %d WAL segments were read back and are what was written.", p.Files, p.Bytes>>20, p.Segments-p.Locked)
 }
 
@@ -80,7 +86,15 @@ func (p *Proof) ProveBackup(ctx context.Context, ref Ref) (Proven, error) {
 	if err != nil {
 		return Proven{}, report(beating, err)
 	}
-	proven, err := prove(beating, cat, info, gpg.Of(s), archive, func(n int64) { done.Add(n) })
+	var proven Proven
+	if s.BasebackupsCloud != nil {
+		proven, err = p.proveCloud(beating, s, cat, info)
+	} else {
+		proven, err = proveFiles(beating, cat, info, gpg.Of(s), func(n int64) { done.Add(n) })
+	}
+	if err == nil {
+		err = proven.addWAL(beating, info, archive)
+	}
 	return proven, report(beating, err)
 }
 
@@ -91,7 +105,22 @@ type content struct {
 	label   string
 }
 
-func prove(ctx context.Context, cat *catalog.Catalog, info *backupinfo.Info, keys *gpg.Keys, archive *walarchive.Archive, progress func(int64)) (Proven, error) {
+// addWAL reads back the WAL that the backup needs.
+func (p *Proven) addWAL(ctx context.Context, info *backupinfo.Info, archive *walarchive.Archive) error {
+	systemID, err := strconv.ParseUint(*info.SystemID, 10, 64)
+	if err != nil {
+		return fault.Wrap(fault.Corrupt, "read", "systemid", err)
+	}
+	segments, err := archive.Verify(ctx, *info.BeginWAL, *info.EndWAL, *info.SegmentSize, systemID)
+	if err != nil {
+		return err
+	}
+	p.At, p.Segments, p.Locked, p.WALFrom, p.WALTo = time.Now(), segments.Segments, segments.Locked, *info.BeginWAL, *info.EndWAL
+	return nil
+}
+
+// proveFiles reads back what lies in directories.
+func proveFiles(ctx context.Context, cat *catalog.Catalog, info *backupinfo.Info, keys *gpg.Keys, progress func(int64)) (Proven, error) {
 	data := cat.DataDir(info.ID)
 	tars, err := basetar.Find(data, keys)
 	if err != nil {
@@ -123,12 +152,7 @@ func prove(ctx context.Context, cat *catalog.Catalog, info *backupinfo.Info, key
 	if err := checkLabel(info, c.label); err != nil {
 		return Proven{}, fault.Wrap(fault.Corrupt, "check", "backup_label of "+data, err)
 	}
-	segments, err := archive.Verify(ctx, *info.BeginWAL, *info.EndWAL, *info.SegmentSize, systemID)
-	if err != nil {
-		return Proven{}, err
-	}
-	return Proven{At: time.Now(), Files: c.files.Summary.Files, Bytes: c.files.Summary.Bytes, ManifestSHA256: c.files.Summary.SHA256,
-		Segments: segments.Segments, Locked: segments.Locked, WALFrom: *info.BeginWAL, WALTo: *info.EndWAL}, nil
+	return Proven{Files: c.files.Summary.Files, Bytes: c.files.Summary.Bytes, ManifestSHA256: c.files.Summary.SHA256}, nil
 }
 
 // checkLabel compares a label with the catalogue, which has none of an exclusive

@@ -14,9 +14,12 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/backuplabel"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/fence"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/schedule"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
@@ -25,24 +28,26 @@ import (
 // repeated.
 type Catalogue struct {
 	Servers Servers
+	Stores  bucket.Opener
 }
 
-func (c *Catalogue) open(server string) (*catalog.Catalog, error) {
+// open is a server's catalogue, kept in step with the object store that has the backups.
+func (c *Catalogue) open(ctx context.Context, server string) (*catalog.Catalog, error) {
 	s, err := c.Servers.Server(server)
 	if err != nil {
 		return nil, err
 	}
-	return catalog.Open(catalog.LayoutOf(s)), nil
+	return bucket.Catalog(ctx, s, c.Stores, &objstore.Policy{Patience: recordPatience})
 }
 
 // RecordBegin records where an attempt begins. A bracket without a session may be
 // opened again during the same attempt: the first beginning counts.
 func (c *Catalogue) RecordBegin(ctx context.Context, ref Ref, plan Plan, s HeldSession) error {
-	return during(ctx, "records where the backup begins", func(context.Context) error { return c.recordBegin(ref, plan, s) })
+	return during(ctx, "records where the backup begins", func(ctx context.Context) error { return c.recordBegin(ctx, ref, plan, s) })
 }
 
-func (c *Catalogue) recordBegin(ref Ref, plan Plan, s HeldSession) error {
-	cat, info, extra, err := c.load(ref)
+func (c *Catalogue) recordBegin(ctx context.Context, ref Ref, plan Plan, s HeldSession) error {
+	cat, info, extra, err := c.load(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -87,8 +92,8 @@ func setBegin(info *backupinfo.Info, tli uint32, lsn wal.LSN) {
 	info.Timeline, info.BeginLSN, info.BeginWAL, info.BeginOffset = &tli, &lsn, &name, &offset
 }
 
-func (c *Catalogue) load(ref Ref) (*catalog.Catalog, *backupinfo.Info, *catalog.Extra, error) {
-	cat, err := c.open(ref.Server)
+func (c *Catalogue) load(ctx context.Context, ref Ref) (*catalog.Catalog, *backupinfo.Info, *catalog.Extra, error) {
+	cat, err := c.open(ctx, ref.Server)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -111,7 +116,7 @@ func (c *Catalogue) RecordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 }
 
 func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stopped StoppedSession, copied Copied) error {
-	cat, info, extra, err := c.load(ref)
+	cat, info, extra, err := c.load(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -125,7 +130,19 @@ func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 	if err := checkParent(cat, info); err != nil {
 		return err
 	}
-	if plan.Bracket != Native {
+	extra.BadPages = copied.BadPages
+	switch {
+	case plan.Method == config.MethodLocalToCloud:
+		extra.TablespaceMap = mapName
+		stored, err := c.finishCloud(ctx, cat, info, ref, f, stopped)
+		if err != nil {
+			return err
+		}
+		copied.Bytes, copied.DedupBytes = copied.Bytes+stored, copied.DedupBytes+stored
+		if err := cat.SaveExtra(ref.ID, extra); err != nil {
+			return err
+		}
+	case plan.Bracket != Native:
 		extra.TablespaceMap = "holdfast/tablespace_map"
 		if err := f.Do(func() error { return storeLabel(cat, ref.ID, plan, stopped) }); err != nil {
 			return err
@@ -225,7 +242,7 @@ func (c *Catalogue) RecordDone(ctx context.Context, ref Ref, p Proven) error {
 
 // undisturbed keeps others from deleting a backup, and finds out whether one has begun to.
 func (c *Catalogue) undisturbed(ctx context.Context, ref Ref) (deleting bool, release func(), err error) {
-	cat, err := c.open(ref.Server)
+	cat, err := c.open(ctx, ref.Server)
 	if err != nil {
 		return false, nil, err
 	}
@@ -250,11 +267,11 @@ func (c *Catalogue) recordDone(ctx context.Context, ref Ref, p Proven) error {
 		return fault.New(fault.Refused, "declare done", string(ref.ID), "its deletion has begun").
 			WithHint("maintenance finishes the deletion: holdfast retention %s", ref.Server)
 	}
-	cat, info, extra, err := c.load(ref)
+	cat, info, extra, err := c.load(ctx, ref)
 	if err != nil {
 		return err
 	}
-	extra.Proof = &catalog.Proof{At: p.At, Files: p.Files, Bytes: p.Bytes, ManifestSHA256: p.ManifestSHA256, WALFrom: *info.BeginWAL, WALTo: *info.EndWAL}
+	extra.Proof = &catalog.Proof{At: p.At, Files: p.Files, Objects: p.Objects, Bytes: p.Bytes, ManifestSHA256: p.ManifestSHA256, WALFrom: *info.BeginWAL, WALTo: *info.EndWAL}
 	if err := cat.SaveExtra(ref.ID, extra); err != nil {
 		return err
 	}
@@ -286,8 +303,8 @@ func tidy(cat *catalog.Catalog, id backup.ID) error {
 
 // RecordScheduledRun records what became of a backup that was due.
 func (c *Catalogue) RecordScheduledRun(ctx context.Context, server string, run schedule.Run) error {
-	return during(ctx, "records the scheduled run", func(context.Context) error {
-		cat, err := c.open(server)
+	return during(ctx, "records the scheduled run", func(ctx context.Context) error {
+		cat, err := c.open(ctx, server)
 		if err != nil {
 			return err
 		}

@@ -108,7 +108,8 @@ type Copied struct {
 	Compression  string        `json:"compression,omitempty"` // of tar archives; "" for plain files
 	Encryption   string        `json:"encryption,omitempty"`  // of tar archives; "" for clear ones
 	Workers      int           `json:"workers"`
-	Warnings     []string      `json:"warnings,omitempty"` // in words for people
+	BadPages     []string      `json:"bad_pages,omitempty"` // files and blocks, in words for people
+	Warnings     []string      `json:"warnings,omitempty"`  // in words for people
 }
 
 // CopiedItem is how long a tablespace, the data directory or a file on its own took.

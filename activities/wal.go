@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
@@ -16,6 +17,7 @@ import (
 // WAL has the activities that work on the WAL archive.
 type WAL struct {
 	Servers Servers
+	Stores  bucket.Opener
 	Connect Connect
 }
 
@@ -111,7 +113,7 @@ func (w *WAL) purge(ctx context.Context, ref Ref) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := disposal.Of(s)
+	d, err := disposal.Of(ctx, s, w.Stores)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/doctor"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/keeper"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/pg"
 	"github.com/holdfast-pg/holdfast/internal/report"
 	"github.com/holdfast-pg/holdfast/internal/rsync"
@@ -123,7 +124,7 @@ func (a *app) examination(ctx context.Context, s *config.Server, running func(ke
 	d := &doctor.Doctor{Catalog: cat, Archive: archive, StateDir: a.cfg.Global.HoldfastStateDirectory, CleanLocks: a.cfg.Global.LockDirectoryCleanup,
 		Applications: []string{pg.BackupApplication, s.StreamingBackupName}, Running: running,
 		FinishDeletions: func(ctx context.Context) error {
-			bin, err := disposal.Of(s)
+			bin, err := disposal.Of(ctx, s, drivers.OpenURL)
 			if err != nil {
 				return err
 			}

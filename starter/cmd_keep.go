@@ -6,8 +6,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/report"
 )
 
@@ -49,7 +52,11 @@ func (a *app) keep(ctx context.Context, server, ref string, o keepOptions) error
 	if o.from.given() {
 		return a.keepFrom(ctx, server, ref, o)
 	}
-	s, cat, err := a.catalog(server)
+	s, err := a.server(server)
+	if err != nil {
+		return err
+	}
+	cat, err := bucket.Catalog(ctx, s, drivers.OpenURL, &objstore.Policy{Patience: checkPatience})
 	if err != nil {
 		return err
 	}

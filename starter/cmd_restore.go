@@ -16,11 +16,14 @@ import (
 
 	"github.com/holdfast-pg/holdfast/activities"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/combinebackup"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/gpg"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 	"github.com/holdfast-pg/holdfast/internal/report"
@@ -222,14 +225,21 @@ func destination(path string) (string, error) {
 
 // planRestore looks at the backup and at the archive.
 func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info, req restoreplan.Request) (*restoreplan.Plan, restore.Source, error) {
-	src := sourceOf(s, cat, info)
+	src, err := sourceOf(ctx, s, cat, info)
+	if err != nil {
+		return nil, src, err
+	}
 	archive, err := archiveOf(s)
 	if err != nil {
 		return nil, src, err
 	}
 	src.WAL = archive
 	for _, parent := range req.Parents {
-		src.Parents = append(src.Parents, sourceOf(s, cat, parent))
+		part, err := sourceOf(ctx, s, cat, parent)
+		if err != nil {
+			return nil, src, err
+		}
+		src.Parents = append(src.Parents, part)
 	}
 	// Another archiver may be at work, or we may not be allowed to: what waits
 	// is then not restored, unless the archive has it by the time of the plan.
@@ -244,12 +254,20 @@ func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Ca
 	return plan, src, err
 }
 
-func sourceOf(s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) restore.Source {
+func sourceOf(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (restore.Source, error) {
+	b, err := bucket.Of(ctx, s, drivers.OpenURL, &objstore.Policy{Patience: transferPatience})
+	if err != nil {
+		return restore.Source{}, err
+	}
+	if b != nil {
+		objects, err := b.Restorable(ctx, info)
+		return restore.Source{Info: info, Objects: objects}, err
+	}
 	src := restore.Source{Info: info, Data: cat.DataDir(info.ID), TableDirs: map[uint32]string{}, Keys: gpg.Of(s)}
 	for _, t := range info.Tablespaces {
 		src.TableDirs[t.OID] = cat.TablespaceDir(info.ID, t.OID)
 	}
-	return src
+	return src, nil
 }
 
 // howToRestore says how the files are copied or combined.

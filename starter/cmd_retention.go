@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/report"
 	"github.com/holdfast-pg/holdfast/internal/retention"
 )
@@ -49,7 +50,7 @@ func (a *app) retention(ctx context.Context, names []string, planOnly bool) erro
 }
 
 func (a *app) retain(ctx context.Context, s *config.Server, planOnly bool) error {
-	d, err := disposal.Of(s)
+	d, err := disposal.Of(ctx, s, drivers.OpenURL)
 	if err != nil {
 		return err
 	}

@@ -12,11 +12,14 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/basetar"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 )
@@ -57,6 +60,13 @@ backup has one. What nothing could be compared with is said.`,
 func (a *app) verifyBackup(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) error {
 	if err := verifiable(info); err != nil {
 		return err
+	}
+	b, err := bucket.Of(ctx, s, drivers.OpenURL, &objstore.Policy{Patience: transferPatience})
+	if err != nil {
+		return err
+	}
+	if b != nil {
+		return a.verifyObjects(ctx, b, info, 0)
 	}
 	by, err := verifyFiles(ctx, s, cat, info)
 	if ctx.Err() != nil {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/report"
 )
@@ -31,6 +33,11 @@ func (a *app) verifyFrom(ctx context.Context, name, ref string, jobs int, o from
 	if b, err = o.bucket(ctx, name, transferPatience); err != nil {
 		return err
 	}
+	return a.verifyObjects(ctx, b, info, jobs)
+}
+
+// verifyObjects reads back what a store has of a backup.
+func (a *app) verifyObjects(ctx context.Context, b *bucket.Bucket, info *backupinfo.Info, jobs int) error {
 	meter := &byteMeter{what: "reads back", line: a.liveLine()}
 	v, err := b.Verify(ctx, info, cmp.Or(jobs, jobsFrom), meter.show)
 	meter.line.clear()

@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/keeper"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/workflows"
 	"github.com/holdfast-pg/holdfast/workflows/engine"
 )
@@ -74,19 +75,20 @@ func (p *process) serve(ctx context.Context) error {
 	o.Interceptors = interceptors(p.role)
 	w := worker.New(c, queue, o)
 	servers := p.servers()
-	w.RegisterActivity(&activities.Catalogue{Servers: servers})
+	w.RegisterActivity(&activities.Catalogue{Servers: servers, Stores: drivers.OpenURL})
 	if p.role == "copy" {
 		w.RegisterActivity(&activities.BaseBackup{Servers: servers, Connect: connect})
 		w.RegisterActivity(&activities.Files{Servers: servers})
-		w.RegisterActivity(&activities.Proof{Servers: servers})
+		w.RegisterActivity(&activities.Cloud{Servers: servers, Stores: drivers.OpenURL})
+		w.RegisterActivity(&activities.Proof{Servers: servers, Stores: drivers.OpenURL})
 	} else {
 		w.RegisterWorkflow(workflows.BackupWorkflow)
 		w.RegisterWorkflow(workflows.ScheduledBackupWorkflow)
 		w.RegisterWorkflow(workflows.MaintenanceWorkflow)
-		w.RegisterActivity(&activities.Maintenance{Servers: servers, Running: running(c), Exclusive: connectExclusive})
-		w.RegisterActivity(&activities.Preflight{Servers: servers, Connect: connect, Heartbeat: p.heartbeat})
+		w.RegisterActivity(&activities.Maintenance{Servers: servers, Stores: drivers.OpenURL, Running: running(c), Exclusive: connectExclusive})
+		w.RegisterActivity(&activities.Preflight{Servers: servers, Connect: connect, Stores: drivers.OpenURL, Heartbeat: p.heartbeat})
 		w.RegisterActivity(&activities.Hooks{Servers: servers})
-		w.RegisterActivity(&activities.WAL{Servers: servers, Connect: connect})
+		w.RegisterActivity(&activities.WAL{Servers: servers, Stores: drivers.OpenURL, Connect: connect})
 	}
 	return p.until(ctx, w)
 }

@@ -161,8 +161,12 @@ func (a *attempt) worthAgain(err error) bool {
 func (a *attempt) startCopy(ctx workflow.Context) workflow.Future {
 	var b *activities.BaseBackup
 	var f *activities.Files
-	if a.plan.Method == "postgres" {
+	var c *activities.Cloud
+	switch a.plan.Method {
+	case "postgres":
 		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, heavy("pg_basebackup copies the cluster", a.plan)), b.CopyBaseBackup, a.ref)
+	case "local-to-cloud":
+		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, heavy("copies the cluster into the object store", a.plan)), c.CopyVolumes, a.ref)
 	}
 	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, heavy("rsync copies the cluster", a.plan)), f.CopyFiles, a.ref)
 }

@@ -48,7 +48,10 @@ func (c *Catalog) SetKeep(id backup.ID, target KeepTarget) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(c.annotationPath(id, keepAnnotation), []byte(target), 0o644)
+	if err := atomicfile.Write(c.annotationPath(id, keepAnnotation), []byte(target), 0o644); err != nil {
+		return err
+	}
+	return c.mirror.PutKeep(id, target)
 }
 
 // Keepable refuses what cannot be kept.
@@ -65,7 +68,12 @@ func Keepable(info *backupinfo.Info) error {
 }
 
 // Release gives a kept backup back to retention.
-func (c *Catalog) Release(id backup.ID) error { return c.removeAnnotation(id, keepAnnotation) }
+func (c *Catalog) Release(id backup.ID) error {
+	if err := c.mirror.PutKeep(id, ""); err != nil {
+		return err
+	}
+	return c.removeAnnotation(id, keepAnnotation)
+}
 
 // MarkDeleting records that a deletion has begun, so that it is finished later
 // if it is interrupted.

@@ -19,10 +19,13 @@ import (
 const infoSuffix = "-backup.info"
 
 // Catalog is the backups of one server.
-type Catalog struct{ Layout }
+type Catalog struct {
+	Layout
+	mirror Mirror
+}
 
 // Open names a catalogue; it reads and writes nothing.
-func Open(l Layout) *Catalog { return &Catalog{l} }
+func Open(l Layout) *Catalog { return &Catalog{l, nowhere{}} }
 
 // InfoPath is the record of a backup.
 func (c *Catalog) InfoPath(id backup.ID) string {
@@ -108,7 +111,10 @@ func (c *Catalog) Create(info *backupinfo.Info) error {
 	if errors.Is(err, fs.ErrExist) {
 		return taken()
 	}
-	return fault.Wrap(fault.Internal, "create", c.InfoPath(info.ID), err)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "create", c.InfoPath(info.ID), err)
+	}
+	return c.mirror.PutRecord(info.ID, info.Encode())
 }
 
 // Save replaces a backup's record. A record of the legacy place moves to the
@@ -117,7 +123,10 @@ func (c *Catalog) Save(info *backupinfo.Info) error {
 	if _, err := backup.ParseID(string(info.ID)); err != nil {
 		return err
 	}
-	return atomicfile.Write(c.InfoPath(info.ID), info.Encode(), 0o644)
+	if err := atomicfile.Write(c.InfoPath(info.ID), info.Encode(), 0o644); err != nil {
+		return err
+	}
+	return c.mirror.PutRecord(info.ID, info.Encode())
 }
 
 // Previous is the newest complete backup that is older than id, nil if there is none.

@@ -28,6 +28,7 @@ type Extra struct {
 	FirstError    string    `json:"first_error,omitempty"` // what made the backup fail
 	Proof         *Proof    `json:"proof,omitempty"`
 	TablespaceMap string    `json:"tablespace_map,omitempty"` // the server's, relative to the backup's directory
+	BadPages      []string  `json:"bad_pages,omitempty"`      // files and blocks whose checksum was wrong, and which were backed up as they are
 	RestorePoint  string    `json:"restore_point,omitempty"`  // in the WAL behind the backup
 
 	unknown map[string]json.RawMessage // of a later version; kept
@@ -45,6 +46,7 @@ type Attempt struct {
 type Proof struct {
 	At             time.Time `json:"at"`
 	Files          int64     `json:"files"`
+	Objects        int64     `json:"objects,omitempty"`
 	Bytes          int64     `json:"bytes"`
 	ManifestSHA256 string    `json:"manifest_sha256"`
 	WALFrom        string    `json:"wal_from"`

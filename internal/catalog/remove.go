@@ -62,6 +62,9 @@ func (c *Catalog) RemoveFiles(id backup.ID) error {
 	if _, err := backup.ParseID(string(id)); err != nil {
 		return err
 	}
+	if err := c.mirror.RemoveFiles(id); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(c.BackupDirOf(id)); err != nil {
 		return fault.Wrap(fault.Internal, "delete", c.BackupDirOf(id), err)
 	}
@@ -79,6 +82,9 @@ func (c *Catalog) Forget(id backup.ID) error {
 		err = c.Disown(info)
 	}
 	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	if err := c.mirror.Forget(id); err != nil {
 		return err
 	}
 	for _, path := range []string{c.InfoPath(id), c.extraPath(id), c.annotationPath(id, keepAnnotation), c.annotationPath(id, deleteAnnotation)} {

@@ -50,7 +50,7 @@ func Copy(ctx context.Context, job Job) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if err := abortUploads(ctx, c.Store, c.Base); err != nil { // of whoever was killed
+	if err := AbortUploads(ctx, c.Store, c.Base); err != nil { // of whoever was killed
 		return Result{}, err
 	}
 	if c.old, err = c.previous(ctx); err != nil {
@@ -307,8 +307,8 @@ func (c *copying) volumes(ctx context.Context, plan *volumes.Plan) error {
 	return g.Wait()
 }
 
-// abortUploads gives up what writers that are gone have begun.
-func abortUploads(ctx context.Context, s objstore.Store, prefix string) error {
+// AbortUploads gives up what writers that are gone have begun.
+func AbortUploads(ctx context.Context, s objstore.Store, prefix string) error {
 	m, is := s.(objstore.Multipart)
 	if !is {
 		return nil

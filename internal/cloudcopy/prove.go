@@ -29,7 +29,7 @@ func Prove(ctx context.Context, job Job, keep func(name string) bool) (Proven, e
 	if err != nil {
 		return p, err
 	}
-	if err := abortUploads(ctx, c.Store, c.Base); err != nil {
+	if err := AbortUploads(ctx, c.Store, c.Base); err != nil {
 		return p, err
 	}
 	missing := map[string]*entry{}

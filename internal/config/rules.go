@@ -39,6 +39,8 @@ func (s *Server) checkRules() {
 			s.fail(&s.BackupCompression, "rsync backups are not compressed", "remove it, or use backup_method = postgres")
 		}
 		s.checkSSH()
+	case MethodLocalToCloud:
+		s.checkLocalToCloud()
 	case MethodSnapshot:
 		s.checkSSH()
 		s.checkSnapshot()
@@ -103,6 +105,20 @@ func (s *Server) forbidCopyOptions(who string) {
 	if s.NetworkCompression {
 		s.fail(&s.NetworkCompression, who+" does not use it", "remove it, or set it to off")
 	}
+}
+
+func (s *Server) checkLocalToCloud() {
+	const who = "local-to-cloud"
+	if s.BasebackupsCloud == nil {
+		s.fail(&s.BasebackupsDirectory, who+" stores backups in an object store", "set it to a URL such as s3://BUCKET/PATH, or use backup_method = local-rsync")
+	}
+	if s.Exclusive {
+		s.fail(&s.BackupOptions, who+" is always concurrent", "remove exclusive_backup")
+	}
+	if s.BackupCompression != "" {
+		s.fail(&s.BackupCompression, who+" does not use it", "remove it, and set holdfast_cloud_compression")
+	}
+	s.forbidCopyOptions(who)
 }
 
 func (s *Server) checkSnapshot() {

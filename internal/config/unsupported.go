@@ -20,13 +20,11 @@ func (s *Server) UnsupportedForBackup() []Problem {
 			out = append(out, s.blame(o, false, "this version does not implement it for a backup", hint))
 		}
 	}
-	for _, place := range []struct {
-		field *string
-		cloud *CloudURL
-	}{{&s.BasebackupsDirectory, s.BasebackupsCloud}, {&s.WALsDirectory, s.WALsCloud}} {
-		if place.cloud != nil {
-			out = append(out, s.blame(s.option(place.field), false, "this version does not back up into object stores", "use a directory"))
-		}
+	if s.BasebackupsCloud != nil && s.BackupMethod != MethodLocalToCloud {
+		out = append(out, s.blame(s.option(&s.BasebackupsDirectory), false, "this version backs up into object stores with local-to-cloud only", "use a directory, or backup_method = local-to-cloud"))
+	}
+	if s.WALsCloud != nil {
+		out = append(out, s.blame(s.option(&s.WALsDirectory), false, "this version does not archive WAL into object stores", "use a directory"))
 	}
 	sortProblems(out)
 	return out

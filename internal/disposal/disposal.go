@@ -7,10 +7,12 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/hook"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/retention"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
@@ -23,17 +25,25 @@ type Disposal struct {
 	Hooks   *hook.Hooks
 }
 
-// Of is the disposal of a server.
-func Of(s *config.Server) (*Disposal, error) {
-	if s.BasebackupsCloud != nil || s.WALsCloud != nil {
-		return nil, fault.New(fault.Refused, "delete backups of", s.Name, "this version does not delete from object stores").
+// patience is for how long a deletion bears with an object store that does not answer.
+const patience = 30 * time.Second
+
+// Of is the disposal of a server, until ctx ends; open opens the object store that has
+// its backups, if one has.
+func Of(ctx context.Context, s *config.Server, open bucket.Opener) (*Disposal, error) {
+	if s.WALsCloud != nil {
+		return nil, fault.New(fault.Refused, "delete backups of", s.Name, "this version does not delete WAL from object stores").
 			WithHint("delete them with holdfast delete %s BACKUP --from URL, or with barman delete", s.Name)
 	}
 	archive, err := walarchive.ForServer(s)
 	if err != nil {
 		return nil, err
 	}
-	return &Disposal{catalog.Open(catalog.LayoutOf(s)), archive, PolicyOf(s), hook.Of(s)}, nil
+	cat, err := bucket.Catalog(ctx, s, open, &objstore.Policy{Patience: patience})
+	if err != nil {
+		return nil, err
+	}
+	return &Disposal{cat, archive, PolicyOf(s), hook.Of(s)}, nil
 }
 
 // PolicyOf is the policy that a server's settings describe.

@@ -1,0 +1,270 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
+	"github.com/holdfast-pg/holdfast/internal/catalog"
+	"github.com/holdfast-pg/holdfast/internal/cloudcopy"
+	"github.com/holdfast-pg/holdfast/internal/command"
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/datadir"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/frame"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/postgres"
+	"github.com/holdfast-pg/holdfast/internal/volumes"
+)
+
+const (
+	// storePatience is for how long a copy bears with a store that does not answer, or
+	// asks to be left alone.
+	storePatience = 15 * time.Minute
+	// recordPatience is the same for a record, which the next attempt of the activity writes.
+	recordPatience = 30 * time.Second
+	// largestArchive is what every provider takes.
+	largestArchive = 1 << 40
+	// mapName is the key of the server's tablespace_map below a backup's.
+	mapName = "holdfast/tablespace_map"
+)
+
+// Cloud copies into an object store, and resumes what was interrupted.
+type Cloud struct {
+	Servers Servers
+	Stores  bucket.Opener
+}
+
+// CopyVolumes stores the files of the cluster on this host, which is in backup mode, as
+// tar volumes.
+func (c *Cloud) CopyVolumes(ctx context.Context, ref Ref) (Copied, error) {
+	s, err := c.Servers.Server(ref.Server)
+	if err != nil {
+		return Copied{}, report(ctx, err)
+	}
+	s = ref.Overrides.apply(s)
+	var p cloudcopy.Progress
+	beating, stop := beat(ctx, func() Progress {
+		return Progress{What: "copies the cluster into the object store", Done: p.Done.Load(), Total: p.Total.Load(), Files: p.Files.Load()}
+	})
+	defer stop()
+	copied, err := c.copyVolumes(beating, s, ref, &p)
+	return copied, final(beating, err)
+}
+
+func (c *Cloud) copyVolumes(ctx context.Context, s *config.Server, ref Ref, p *cloudcopy.Progress) (Copied, error) {
+	cat := catalog.Open(catalog.LayoutOf(s))
+	info, err := cat.Get(ref.ID)
+	if err != nil {
+		return Copied{}, err
+	}
+	guard, err := claim(ctx, cat, ref, 0, false)
+	if err != nil {
+		return Copied{}, err
+	}
+	job, err := cloudJob(ctx, s, c.Stores, cat, info)
+	if err != nil {
+		return Copied{}, err
+	}
+	job.Fence, job.Attempt, job.Progress = guard, ref.Attempt, p
+	res, err := cloudcopy.Copy(ctx, job)
+	if err != nil {
+		return Copied{}, err
+	}
+	copied := Copied{Bytes: res.Stored, DedupBytes: res.Sent, Files: res.Files, SentFiles: res.Files - res.Kept, ReusedFiles: res.Kept,
+		CopyTime: res.Copy - res.Analysis, AnalysisTime: res.Analysis, Workers: max(job.Jobs, 1)}
+	for _, i := range res.Items {
+		copied.Items = append(copied.Items, CopiedItem(i))
+	}
+	copied.BadPages, err = judgeBadPages(s, res.BadPages)
+	if err != nil {
+		return Copied{}, err
+	}
+	copied.Warnings = cloudWarnings(s, info, res, copied.BadPages)
+	return copied, nil
+}
+
+// mostNamed is how many of many things people are told by name.
+const mostNamed = 10
+
+// judgeBadPages names the pages whose checksum is wrong, as the error that they are
+// when the configuration says so.
+func judgeBadPages(s *config.Server, bad []cloudcopy.BadPages) ([]string, error) {
+	var out []string
+	for _, b := range bad {
+		blocks := fmt.Sprint(b.Blocks[:min(len(b.Blocks), mostNamed)])
+		if b.Bad > mostNamed {
+			blocks += " and others"
+		}
+		out = append(out, fmt.Sprintf("%s, block %s", b.Path, strings.Trim(blocks, "[]")))
+	}
+	if len(out) > 0 && s.HoldfastBadPages == "fail" {
+		return nil, fault.New(fault.Corrupt, "read", out[0], "the page's checksum is wrong (%d files have such pages)", len(out)).
+			WithHint("the cluster's disk or memory is faulty: see pg_amcheck, restore what is damaged from an earlier backup; holdfast_bad_pages = warn backs it up as it is")
+	}
+	return out[:min(len(out), mostNames)], nil
+}
+
+func cloudWarnings(s *config.Server, info *backupinfo.Info, res cloudcopy.Result, bad []string) []string {
+	var out []string
+	add := func(names []string, format string) {
+		if len(names) > 0 {
+			list := strings.Join(names[:min(len(names), mostNamed)], "; ")
+			if len(names) > mostNamed {
+				list += fmt.Sprintf("; and %d more", len(names)-mostNamed)
+			}
+			out = append(out, fmt.Sprintf(format, list))
+		}
+	}
+	add(bad, "Pages with a wrong checksum were backed up as they are: %s. The cluster is damaged: look at it with pg_amcheck.")
+	add(res.Resized, "Files changed their size while they were read, and WAL does not mend them: %s. They are no part of PostgreSQL; keep them elsewhere.")
+	if !s.ExternalConfiguration {
+		add(place(datadir.Below).includedOutside(info), "The configuration includes files outside the data directory, which are not in the backup: %s. "+lookAfter)
+	}
+	return out
+}
+
+// cloudJob is what all steps of one backup in an object store have in common.
+func cloudJob(ctx context.Context, s *config.Server, open bucket.Opener, cat *catalog.Catalog, info *backupinfo.Info) (cloudcopy.Job, error) {
+	policy := &objstore.Policy{Patience: storePatience, PartSize: int64(s.CloudUploadMinChunkSize), Limit: objstore.NewLimit(int64(s.BandwidthLimit) * 1000)}
+	b, err := bucket.Of(ctx, s, open, policy)
+	if err != nil {
+		return cloudcopy.Job{}, err
+	}
+	if b == nil {
+		return cloudcopy.Job{}, fault.New(fault.Config, "back up", s.Name, "basebackups_directory is no object store").
+			WithHint("the configuration was changed while the backup ran: take another one")
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return cloudcopy.Job{}, fault.Wrap(fault.Internal, "ask for the name of", "this host", err)
+	}
+	systemID, err := strconv.ParseUint(*info.SystemID, 10, 64)
+	if err != nil {
+		return cloudcopy.Job{}, fault.Wrap(fault.Corrupt, "read", "systemid", err)
+	}
+	job := cloudcopy.Job{
+		Store: b.Store(), Base: b.Dir(info.ID), WorkDir: cat.WorkDir(info.ID), SystemID: systemID, Start: *info.BeginLSN,
+		World:      datadir.World{Host: host, Boot: command.BootID(), System: *info.SystemID},
+		Cluster:    volumes.Cluster{DataDir: *info.PGData, Major: postgres.Major(*info.Version)},
+		VolumeSize: int64(s.HoldfastCloudVolumeSize), LargestSize: min(int64(s.CloudUploadMaxArchiveSize), largestArchive),
+		PartSize: policy.PartSize, Jobs: s.ParallelJobs, Reuse: cloudcopy.Reuse(s.HoldfastCloudReuse), Progress: &cloudcopy.Progress{},
+	}
+	if job.Codec, err = frame.Open(s.HoldfastCloudCompression, ""); err != nil {
+		return job, err
+	}
+	for _, t := range info.Tablespaces {
+		job.Cluster.Tablespaces = append(job.Cluster.Tablespaces, volumes.Tablespace{OID: t.OID, Location: locationOf(info, t)})
+	}
+	singles, err := place(datadir.Below).configFiles(info, *info.PGData)
+	if err != nil {
+		return job, err
+	}
+	for _, one := range singles {
+		job.Singles = append(job.Singles, volumes.Single{Path: one.Path, Source: one.Source, Optional: one.Optional})
+		job.Cluster.Replaced = append(job.Cluster.Replaced, one.Path)
+	}
+	return job, reuseVolumes(&job, b, cat, info)
+}
+
+// reuseVolumes lets a job take from the newest earlier backup of the same cluster. On
+// another timeline times of files say nothing.
+func reuseVolumes(job *cloudcopy.Job, b *bucket.Bucket, cat *catalog.Catalog, info *backupinfo.Info) error {
+	if job.Reuse == cloudcopy.Off {
+		return nil
+	}
+	all, _, err := cat.List()
+	if err != nil {
+		return err
+	}
+	for _, prev := range slices.Backward(all) {
+		if prev.ID >= info.ID || !prev.Status.CopyDone() || prev.Mode == nil || !strings.HasPrefix(*prev.Mode, config.MethodLocalToCloud) ||
+			prev.SystemID == nil || *prev.SystemID != *info.SystemID {
+			continue
+		}
+		job.Previous = b.Dir(prev.ID)
+		if job.Reuse == cloudcopy.Mtime && (prev.Timeline == nil || *prev.Timeline != *info.Timeline) {
+			job.Reuse = cloudcopy.Checksum
+		}
+		return nil
+	}
+	return nil
+}
+
+// finishCloud stores the label and what else a copy ends with.
+func (c *Catalogue) finishCloud(ctx context.Context, cat *catalog.Catalog, info *backupinfo.Info, ref Ref, guard cloudcopy.Fence, stopped StoppedSession) (int64, error) {
+	s, err := c.Servers.Server(ref.Server)
+	if err != nil {
+		return 0, err
+	}
+	job, err := cloudJob(ctx, ref.Overrides.apply(s), c.Stores, cat, info)
+	if err != nil {
+		return 0, err
+	}
+	job.Fence, job.Attempt = guard, ref.Attempt
+	stored, err := cloudcopy.Finish(ctx, job, stopped.Label, *info.EndTime)
+	if err != nil {
+		return 0, err
+	}
+	_, err = job.Store.Put(ctx, job.Base+mapName, strings.NewReader(stopped.TablespaceMap), objstore.PutOptions{})
+	return stored, err
+}
+
+// abortCloud gives up what a copy has not finished. A store that does not answer
+// keeps no backup from being recorded as FAILED.
+func (c *Catalogue) abortCloud(ctx context.Context, s *config.Server, ref Ref) error {
+	if s.BackupMethod != config.MethodLocalToCloud {
+		return nil
+	}
+	b, err := bucket.Of(ctx, s, c.Stores, &objstore.Policy{Patience: recordPatience})
+	if err == nil && b != nil {
+		err = cloudcopy.AbortUploads(ctx, b.Store(), b.Dir(ref.ID))
+	}
+	if err != nil && ctx.Err() == nil {
+		activity.GetLogger(ctx).Warn("unfinished uploads of the backup are left in the object store until it is deleted", "error", err)
+		return nil
+	}
+	return err
+}
+
+// proveCloud compares what the store has with what was sent.
+func (p *Proof) proveCloud(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (Proven, error) {
+	job, err := cloudJob(ctx, s, p.Stores, cat, info)
+	if err != nil {
+		return Proven{}, err
+	}
+	found, err := cloudcopy.Prove(ctx, job, func(name string) bool { return bucket.IsOfCatalog(name) || name == mapName })
+	return Proven{Objects: found.Objects, Bytes: found.Bytes}, err
+}
+
+// checkCloud makes sure that the store can be written to and the cluster read.
+func (p *Preflight) checkCloud(ctx context.Context, s *config.Server, f postgres.Facts) error {
+	b, err := bucket.Of(ctx, s, p.Stores, &objstore.Policy{Patience: recordPatience})
+	if err != nil {
+		return err
+	}
+	if err := b.Probe(ctx); err != nil {
+		return err
+	}
+	control := filepath.Join(f.DataDirectory, "global", "pg_control")
+	file, err := os.Open(control)
+	if err == nil {
+		return file.Close()
+	}
+	e := fault.New(fault.KindOf(err), "read the cluster's files", control, "%w", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		return e.WithHint("backup_method = local-to-cloud reads the cluster on this host: run holdfast up there")
+	}
+	return e.WithHint("local-to-cloud runs as a user that may read every file of the cluster, usually postgres: set barman_user")
+}

@@ -1,0 +1,127 @@
+package bucket
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/catalog"
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+)
+
+// Opener opens the store of a URL that a server's configuration names.
+type Opener func(ctx context.Context, url string, s *config.Server, p *objstore.Policy) (objstore.Store, error)
+
+// Of is the bucket that has a server's base backups; nil when a directory has them.
+func Of(ctx context.Context, s *config.Server, open Opener, p *objstore.Policy) (*Bucket, error) {
+	if s.BasebackupsCloud == nil {
+		return nil, nil //nolint:nilnil // as said
+	}
+	store, err := open(ctx, s.BasebackupsDirectory, s, p)
+	if err != nil {
+		return nil, err
+	}
+	return Open(store, strings.TrimRight(s.BasebackupsDirectory, "/"), s.Name)
+}
+
+// Catalog is a server's catalogue; one whose backups are in a bucket is kept in step
+// with that, until ctx ends.
+func Catalog(ctx context.Context, s *config.Server, open Opener, p *objstore.Policy) (*catalog.Catalog, error) {
+	b, err := Of(ctx, s, open, p)
+	if err != nil || b == nil {
+		return catalog.Open(catalog.LayoutOf(s)), err
+	}
+	return catalog.OpenMirrored(catalog.LayoutOf(s), mirror{ctx, b}), nil
+}
+
+// Store is where the bucket's objects are.
+func (b *Bucket) Store() objstore.Store { return b.store }
+
+// Dir is what the keys of a backup begin with.
+func (b *Bucket) Dir(id backup.ID) string { return b.dir(id) }
+
+// IsOfCatalog reports whether a name below a backup's keys is no part of its copy: its
+// record and its annotations.
+func IsOfCatalog(name string) bool {
+	return name == "backup.info" || strings.HasPrefix(name, "annotations/")
+}
+
+// mirror implements catalog.Mirror.
+type mirror struct {
+	ctx context.Context
+	*Bucket
+}
+
+// PutRecord implements catalog.Mirror.
+func (m mirror) PutRecord(id backup.ID, record []byte) error {
+	_, err := m.store.Put(m.ctx, m.recordKey(id), strings.NewReader(string(record)), objstore.PutOptions{})
+	return err
+}
+
+// PutKeep implements catalog.Mirror.
+func (m mirror) PutKeep(id backup.ID, target catalog.KeepTarget) error {
+	if target == "" {
+		return m.Release(m.ctx, id)
+	}
+	return m.SetKeep(m.ctx, id, target)
+}
+
+// RemoveFiles implements catalog.Mirror.
+func (m mirror) RemoveFiles(id backup.ID) error {
+	if many, is := m.store.(objstore.Multipart); is {
+		for u, err := range many.Uploads(m.ctx, m.dir(id)) {
+			if err == nil {
+				err = many.Abort(m.ctx, u)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	objects, err := m.list(m.ctx, m.dir(id))
+	if err != nil {
+		return err
+	}
+	var keys []string
+	for _, o := range objects {
+		if o.Key != m.recordKey(id) {
+			keys = append(keys, o.Key)
+		}
+	}
+	slices.Sort(keys)
+	return m.store.Delete(m.ctx, keys...)
+}
+
+// Forget implements catalog.Mirror.
+func (m mirror) Forget(id backup.ID) error {
+	return m.store.Delete(m.ctx, m.recordKey(id))
+}
+
+// Probe makes sure that the store takes and lists objects, before a backup begins.
+func (b *Bucket) Probe(ctx context.Context) error {
+	key := b.Server + "/holdfast-probe"
+	if _, err := b.store.Put(ctx, key, strings.NewReader(""), objstore.PutOptions{}); err != nil {
+		return probed(b.URL, err)
+	}
+	for _, err := range b.store.List(ctx, key) {
+		if err != nil {
+			return probed(b.URL, err)
+		}
+	}
+	return probed(b.URL, b.store.Delete(ctx, key))
+}
+
+// probed adds to an error how the store can be looked at closely.
+func probed(url string, err error) error {
+	if err == nil {
+		return nil
+	}
+	hint := "holdfast check --store " + url + " tells what works"
+	if cure := fault.HintOf(err); cure != "" {
+		hint = cure + "; " + hint
+	}
+	return &fault.Error{Op: "use", Subject: url, Kind: fault.KindOf(err), Err: err, Hint: hint}
+}
