@@ -29,8 +29,9 @@ const patience = 5 * time.Minute
 // bed is a stack with rows, and what is to happen in the backup that runs.
 type bed struct {
 	*stacktest.Stack
-	rows string
-	cat  *catalog.Catalog
+	rows  string
+	cat   *catalog.Catalog
+	cloud *cloud // what the backups are in instead of directories; nil for nothing
 
 	mu   sync.Mutex
 	hook hook
@@ -46,16 +47,22 @@ func newBed(t *testing.T, method, version string, settings ...string) *bed {
 
 // newBedAt keeps the backups in a directory that exists; the settings are PostgreSQL's.
 func newBedAt(t *testing.T, home, method, version string, settings ...string) *bed {
+	return newBedWith(t, stacktest.Options{Version: version, Method: method, Home: home, Config: settings})
+}
+
+// newBedWith has one database, a tablespace, and faults beside what the options say.
+func newBedWith(t *testing.T, o stacktest.Options) *bed {
 	b := &bed{}
-	b.Stack = stacktest.Start(t, stacktest.Options{Version: version, OneDatabase: true, Method: method, Tablespaces: []string{"odd name's"}, Home: home, Config: settings,
-		Faults: func(_ string, pid int, point string) {
-			b.mu.Lock()
-			hook, t := b.hook, b.t
-			b.mu.Unlock()
-			if hook != nil {
-				hook(t, pid, point)
-			}
-		}})
+	o.OneDatabase, o.Tablespaces = true, []string{"odd name's"}
+	o.Faults = func(_ string, pid int, point string) {
+		b.mu.Lock()
+		hook, t := b.hook, b.t
+		b.mu.Unlock()
+		if hook != nil {
+			hook(t, pid, point)
+		}
+	}
+	b.Stack = stacktest.Start(t, o)
 	b.Cluster.Fill(t, "plain", "", 10000)
 	b.Cluster.Fill(t, "elsewhere", "odd name's", 5000)
 	b.rows = b.Cluster.Fingerprint(t)
@@ -170,6 +177,9 @@ func (b *bed) begun() bool {
 	if !ok {
 		return false
 	}
+	if b.cloud != nil {
+		return b.cloud.begun(b, id)
+	}
 	data := b.cat.DataDir(id)
 	there, err := filepath.Glob(filepath.Join(data, "base", "*", "*"))
 	tars, tarErr := filepath.Glob(filepath.Join(data, "base.tar*"))
@@ -218,6 +228,10 @@ func (b *bed) verify(t *testing.T, got taken, before int) {
 		if parent, err := b.cat.Get(*info.Parent); err != nil || !slices.Equal(parent.Children, []backup.ID{got.ID}) {
 			t.Errorf("the parent lists %v, %v", parent, err)
 		}
+	}
+	if b.cloud != nil {
+		b.cloud.removed(t, b, got.ID)
+		return
 	}
 	if err := errors.Join(b.cat.Disown(info), b.cat.Remove(got.ID)); err != nil {
 		t.Error(err)

@@ -26,15 +26,16 @@ const Server = "main"
 
 // Options describe a stack.
 type Options struct {
-	Version     string   // of PostgreSQL
-	OneDatabase bool     // as pgtest has it
-	Method      string   // backup_method
-	Tablespaces []string // names
-	Settings    []string // further lines of the server's section
-	Config      []string // further lines of postgresql.conf
-	SegmentMB   int      // as pgtest has it
-	Home        string   // barman_home; empty for a directory of its own
-	Faults      Faults   // told of every kill point; may be nil
+	Version     string            // of PostgreSQL
+	OneDatabase bool              // as pgtest has it
+	Method      string            // backup_method
+	Tablespaces []string          // names
+	Settings    []string          // further lines of the server's section
+	Config      []string          // further lines of postgresql.conf
+	SegmentMB   int               // as pgtest has it
+	Home        string            // barman_home; empty for a directory of its own
+	Faults      Faults            // told of every kill point; may be nil
+	Env         map[string]string // of every process, beside the test's own
 }
 
 // Stack is a running Holdfast.
@@ -44,6 +45,7 @@ type Stack struct {
 	Home    string // barman_home
 	Config  string
 	Bin     string
+	Env     map[string]string
 
 	enginePort, uiPort int
 	up                 *exec.Cmd
@@ -60,7 +62,7 @@ const patience = 5 * time.Minute
 // Start makes a stack; "holdfast up" runs when it returns.
 func Start(t testing.TB, o Options) *Stack {
 	t.Helper()
-	s := &Stack{Dir: pgtest.Dir(t), Home: o.Home}
+	s := &Stack{Dir: pgtest.Dir(t), Home: o.Home, Env: o.Env}
 	s.Bin = install(t, s.Dir)
 	s.Config = filepath.Join(s.Dir, "barman.conf")
 	if s.Home == "" {
@@ -103,7 +105,7 @@ func (s *Stack) Up(t testing.TB) {
 	defer log.Close()
 	s.up = exec.Command(filepath.Join(s.Bin, "holdfast"), "-c", s.Config, "up", "--port", fmt.Sprint(s.enginePort), "--ui-port", fmt.Sprint(s.uiPort))
 	s.up.Stdout, s.up.Stderr = log, log
-	s.up.Env = append(environ(), "HOLDFAST_HEARTBEAT_TIMEOUT="+Heartbeat.String())
+	s.up.Env = append(s.environ(), "HOLDFAST_HEARTBEAT_TIMEOUT="+Heartbeat.String())
 	if s.faults != nil {
 		s.up.Env = append(s.up.Env, "HOLDFAST_FAULTS_SOCKET="+s.faults.path)
 	}
@@ -127,7 +129,7 @@ func (s *Stack) SpawnWorker(t testing.TB, role string) {
 	defer log.Close()
 	cmd := exec.Command(filepath.Join(s.Bin, "holdfast-worker"), "-c", s.Config, "--role", role)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(environ(), "HOLDFAST_HEARTBEAT_TIMEOUT="+Heartbeat.String())
+	cmd.Env = append(s.environ(), "HOLDFAST_HEARTBEAT_TIMEOUT="+Heartbeat.String())
 	must(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -187,7 +189,7 @@ func (s *Stack) Within(t testing.TB, patience time.Duration, args ...string) Res
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(s.Bin, "holdfast"), append([]string{"-c", s.Config}, args...)...)
-	cmd.Env = environ()
+	cmd.Env = s.environ()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
@@ -217,12 +219,15 @@ func (s *Stack) mkdir(t testing.TB, dir string) {
 }
 
 // environ is ours without what would lead commands to another engine or configuration.
-func environ() []string {
+func (s *Stack) environ() []string {
 	var out []string
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "TEMPORAL_") && !strings.HasPrefix(kv, "HOLDFAST_") && !strings.HasPrefix(kv, "BARMAN_") && !strings.HasPrefix(kv, "PG") {
 			out = append(out, kv)
 		}
+	}
+	for name, value := range s.Env {
+		out = append(out, name+"="+value)
 	}
 	return out
 }

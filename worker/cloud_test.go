@@ -1,0 +1,138 @@
+//go:build integration
+
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/barmantest"
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/objstore/storetest"
+	"github.com/holdfast-pg/holdfast/internal/pgtest"
+	"github.com/holdfast-pg/holdfast/internal/stacktest"
+)
+
+// cloud is the object store that has a bed's backups.
+type cloud struct{ *storetest.Gateway }
+
+const (
+	cloudBucket = "backups"
+	cloudURL    = "s3://" + cloudBucket + "/some/where"
+)
+
+// newCloudBed takes backups straight into an object store; the settings are the server's.
+func newCloudBed(t *testing.T, version string, settings ...string) *bed {
+	g := storetest.StartGateway(t, cloudBucket)
+	c := &cloud{g}
+	b := newBedWith(t, stacktest.Options{Version: version, Method: config.MethodLocalToCloud, Env: g.Environment(), Settings: append(c.settings(), settings...)})
+	b.cloud = c
+	return b
+}
+
+func (c *cloud) settings() []string {
+	return []string{"basebackups_directory = " + cloudURL, "holdfast_endpoint_url = " + c.URL, "holdfast_cloud_volume_size = 8Mi"}
+}
+
+// begun reports whether some volumes of a backup are stored.
+func (c *cloud) begun(b *bed, id backup.ID) bool {
+	records, err := filepath.Glob(filepath.Join(b.cat.WorkDir(id), "run-volumes", "*.record"))
+	return err == nil && len(records) > 1
+}
+
+// keys are those of the objects of a backup, and of what is left of uploads.
+func (c *cloud) keys(t *testing.T, id backup.ID) []string {
+	t.Helper()
+	var out []string
+	root := c.Data(cloudBucket)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && (strings.Contains(path, string(id)) || strings.Contains(path, ".sgwtmp")) {
+			out = append(out, strings.TrimPrefix(path, root))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// removed deletes a backup, and looks whether anything of it is left.
+func (c *cloud) removed(t *testing.T, b *bed, id backup.ID) {
+	t.Helper()
+	b.Must(t, "delete", stacktest.Server, string(id))
+	if left := c.keys(t, id); len(left) > 0 {
+		t.Errorf("left in the store: %q", left)
+	}
+}
+
+// judged restores a backup with Barman's own tool, and compares its rows.
+func (c *cloud) judged(t *testing.T, b *bed, id backup.ID) {
+	t.Helper()
+	home := pgtest.Dir(t)
+	dest := filepath.Join(home, "restored")
+	args := []string{"env", "AWS_ENDPOINT_URL=" + c.URL}
+	for name, value := range c.Environment() {
+		if value != "" && !strings.HasSuffix(name, "_FILE") {
+			args = append(args, name+"="+value)
+		}
+	}
+	args = append(args, "barman-cloud-restore", "--tablespace", "odd name's:"+dest+"-ts", cloudURL, stacktest.Server, string(id), dest)
+	cred := pgtest.Credential(t)
+	if cred == nil {
+		t.Fatal("Barman's tree needs root: run this test as root")
+	}
+	if r := barmantest.RunAs(t, []string{home}, int(cred.Uid), int(cred.Gid), args...); r.Exit != 0 {
+		t.Fatalf("barman-cloud-restore: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+	conf, err := os.OpenFile(filepath.Join(dest, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conf, "restore_command = '%s/holdfast -c %s wal-restore main %%f %%p'\nrecovery_target = 'immediate'\nrecovery_target_action = 'promote'\narchive_command = 'false'\n", b.Bin, b.Config)
+	if err := conf.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dest, "recovery.signal"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := pgtest.NewFromDataDir(t, b.Cluster.Version, dest)
+	if rows := s.Fingerprint(t); rows != b.rows {
+		t.Error("what Barman restored has other rows than the source")
+	}
+	s.AmCheck(t)
+	s.Stop(t, pgtest.Immediate)
+}
+
+// TestLocalToCloud: backups, each made out of the one before, are restored by us and
+// by Barman's own tool after the earlier ones were deleted.
+func TestLocalToCloud(t *testing.T) {
+	t.Parallel()
+	for i, version := range pgtest.Versions() {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			b := newCloudBed(t, version, []string{"holdfast_cloud_reuse = checksum", "holdfast_cloud_reuse = mtime"}[i])
+			b.Cluster.Exec(t, "CREATE TABLE large AS SELECT i, sha512(i::text::bytea) FROM generate_series(1, 100000) i")
+			b.Cluster.Exec(t, "VACUUM (FREEZE) large")
+			b.rows = b.Cluster.Fingerprint(t)
+			first := b.backup(t)
+			b.cloud.judged(t, b, first.ID)
+			b.Cluster.Exec(t, "UPDATE plain SET payload = 'changed' WHERE id < 500; CREATE TABLE born AS SELECT * FROM elsewhere")
+			b.rows = b.Cluster.Fingerprint(t)
+			second := b.backup(t)
+			info, err := b.cat.Get(second.ID)
+			if err != nil || *info.DeduplicatedSize > *info.Size/2 {
+				t.Errorf("of %d bytes %d were sent, %v", *info.Size, *info.DeduplicatedSize, err)
+			}
+			b.cloud.removed(t, b, first.ID)
+			b.Must(t, "verify-backup", stacktest.Server, string(second.ID))
+			b.cloud.judged(t, b, second.ID)
+			b.verify(t, second, 0)
+		})
+	}
+}
