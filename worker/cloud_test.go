@@ -5,9 +5,14 @@ package main
 import (
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
@@ -19,7 +24,13 @@ import (
 )
 
 // cloud is the object store that has a bed's backups.
-type cloud struct{ *storetest.Gateway }
+type cloud struct {
+	*storetest.Gateway
+	proxy *httptest.Server
+
+	mu   sync.Mutex
+	came map[string]int // by the object's path
+}
 
 const (
 	cloudBucket = "backups"
@@ -29,15 +40,54 @@ const (
 // newCloudBed takes backups straight into an object store; the settings are the server's.
 func newCloudBed(t *testing.T, version string, settings ...string) *bed {
 	g := storetest.StartGateway(t, cloudBucket)
-	c := &cloud{g}
+	c := &cloud{Gateway: g, came: map[string]int{}}
+	c.watch(t)
 	b := newBedWith(t, stacktest.Options{Version: version, Method: config.MethodLocalToCloud, Env: g.Environment(), Settings: append(c.settings(), settings...)})
 	b.cloud = c
 	return b
 }
 
 func (c *cloud) settings() []string {
-	return []string{"basebackups_directory = " + cloudURL, "holdfast_endpoint_url = " + c.URL, "holdfast_cloud_volume_size = 8Mi"}
+	return []string{"basebackups_directory = " + cloudURL, "holdfast_endpoint_url = " + c.proxy.URL, "holdfast_cloud_volume_size = 8Mi"}
 }
+
+// watch counts, between the bed and the store, the objects of backups that came.
+func (c *cloud) watch(t *testing.T) {
+	to, err := url.Parse(c.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host },
+		ModifyResponse: func(r *http.Response) error {
+			q := r.Request.URL.Query()
+			whole := r.Request.Method == http.MethodPut && !q.Has("partNumber") || r.Request.Method == http.MethodPost && q.Has("uploadId")
+			if whole && r.StatusCode == http.StatusOK && strings.Contains(r.Request.URL.Path, ".tar.zst") {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.came[r.Request.URL.Path]++
+			}
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }} // a client that was killed
+	c.proxy = httptest.NewServer(forward)
+	t.Cleanup(c.proxy.Close)
+}
+
+// twice are the volumes that came more than once.
+func (c *cloud) twice() (out []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for path, n := range c.came {
+		// The archives of directories and the records are made again, which costs little.
+		if name := filepath.Base(path); n > 1 && strings.Contains(name, "_") {
+			out = append(out, path)
+		}
+	}
+	return out
+}
+
+// slowStore is slow for what is compressed.
+var slowStore = []string{"--bwlimit", "500"}
 
 // begun reports whether some volumes of a backup are stored.
 func (c *cloud) begun(b *bed, id backup.ID) bool {
@@ -68,6 +118,9 @@ func (c *cloud) removed(t *testing.T, b *bed, id backup.ID) {
 	b.Must(t, "delete", stacktest.Server, string(id))
 	if left := c.keys(t, id); len(left) > 0 {
 		t.Errorf("left in the store: %q", left)
+	}
+	if again := c.twice(); len(again) > 0 {
+		t.Errorf("sent twice: %q", again)
 	}
 }
 
@@ -133,6 +186,18 @@ func TestLocalToCloud(t *testing.T) {
 			b.Must(t, "verify-backup", stacktest.Server, string(second.ID))
 			b.cloud.judged(t, b, second.ID)
 			b.verify(t, second, 0)
+		})
+	}
+}
+
+// TestACloudCopyIsResumed: whoever is killed in the middle, the same backup is DONE, and no
+// volume was sent twice.
+func TestACloudCopyIsResumed(t *testing.T) {
+	t.Parallel()
+	b := newCloudBed(t, pgtest.Versions()[1])
+	for _, victim := range []string{"copy", "session"} {
+		t.Run(victim, func(t *testing.T) {
+			b.try(t, scenario{config.MethodLocalToCloud, b.Cluster.Version, victim, duringCopy}, slowStore...)
 		})
 	}
 }

@@ -59,6 +59,8 @@ var killKinds = []kind{
 			b.backup(t)
 			return b
 		}},
+	{name: "local-to-cloud", method: config.MethodLocalToCloud, versions: pgtest.Versions()[1:], args: slowStore,
+		bed: func(t *testing.T, version string) *bed { return newCloudBed(t, version) }},
 }
 
 // scenario is one kill: a victim at a step's boundary.
@@ -78,9 +80,12 @@ const duringCopy = "during:copy"
 
 // steps are the activities of a backup, in order.
 func steps(method string) []string {
-	copying := "CopyBaseBackup"
-	if method != config.MethodPostgres {
-		copying = "CopyFiles"
+	copying := "CopyFiles"
+	switch method {
+	case config.MethodPostgres:
+		copying = "CopyBaseBackup"
+	case config.MethodLocalToCloud:
+		copying = "CopyVolumes"
 	}
 	return []string{"PlanBackup", "CreateBackup", "StartBackup", "HoldSession", "RecordBegin", copying, "StopBackup", "RecordCopied", "WaitForWAL", "ProveBackup", "RecordDone", "PurgeWAL"}
 }
@@ -104,7 +109,9 @@ func (k kind) scenarios(version string) []scenario {
 		}
 	}
 	for _, victim := range stacktest.Victims {
-		add(victim, duringCopy)
+		if victim != "child" || k.method != config.MethodLocalToCloud { // which has none
+			add(victim, duringCopy)
+		}
 	}
 	return out
 }
