@@ -82,7 +82,7 @@ func (c *Cloud) copyVolumes(ctx context.Context, s *config.Server, ref Ref, p *c
 	if err != nil {
 		return Copied{}, err
 	}
-	copied := Copied{Bytes: res.Stored, DedupBytes: res.Sent, Files: res.Files, SentFiles: res.Files - res.Kept, ReusedFiles: res.Kept,
+	copied := Copied{Bytes: res.Stored, DedupBytes: res.Stored, StoreBytes: res.Sent, Files: res.Files, SentFiles: res.Files - res.Kept, ReusedFiles: res.Kept,
 		CopyTime: res.Copy - res.Analysis, AnalysisTime: res.Analysis, Workers: max(job.Jobs, 1)}
 	for _, i := range res.Items {
 		copied.Items = append(copied.Items, CopiedItem(i))
@@ -110,7 +110,7 @@ func judgeBadPages(s *config.Server, bad []cloudcopy.BadPages) ([]string, error)
 		out = append(out, fmt.Sprintf("%s, block %s", b.Path, strings.Trim(blocks, "[]")))
 	}
 	if len(out) > 0 && s.HoldfastBadPages == "fail" {
-		return nil, fault.New(fault.Corrupt, "read", out[0], "the page's checksum is wrong (%d files have such pages)", len(out)).
+		return nil, fault.New(fault.Corrupt, "read", strings.Join(out[:min(len(out), mostNamed)], "; "), "the checksum of a page is wrong").
 			WithHint("the cluster's disk or memory is faulty: see pg_amcheck, restore what is damaged from an earlier backup; holdfast_bad_pages = warn backs it up as it is")
 	}
 	return out[:min(len(out), mostNames)], nil

@@ -130,7 +130,7 @@ func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 	if err := checkParent(cat, info); err != nil {
 		return err
 	}
-	extra.BadPages = copied.BadPages
+	extra.BadPages, extra.Sent = copied.BadPages, copied.StoreBytes
 	switch {
 	case plan.Method == config.MethodLocalToCloud:
 		extra.TablespaceMap = mapName
@@ -138,7 +138,7 @@ func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 		if err != nil {
 			return err
 		}
-		copied.Bytes, copied.DedupBytes = copied.Bytes+stored, copied.DedupBytes+stored
+		copied.Bytes, copied.DedupBytes, extra.Sent = copied.Bytes+stored, copied.DedupBytes+stored, extra.Sent+stored
 		if err := cat.SaveExtra(ref.ID, extra); err != nil {
 			return err
 		}

@@ -108,8 +108,9 @@ type Copied struct {
 	Compression  string        `json:"compression,omitempty"` // of tar archives; "" for plain files
 	Encryption   string        `json:"encryption,omitempty"`  // of tar archives; "" for clear ones
 	Workers      int           `json:"workers"`
-	BadPages     []string      `json:"bad_pages,omitempty"` // files and blocks, in words for people
-	Warnings     []string      `json:"warnings,omitempty"`  // in words for people
+	StoreBytes   int64         `json:"store_bytes,omitempty"` // of Bytes, what was sent to an object store, which had or copied the rest
+	BadPages     []string      `json:"bad_pages,omitempty"`   // files and blocks, in words for people
+	Warnings     []string      `json:"warnings,omitempty"`    // in words for people
 }
 
 // CopiedItem is how long a tablespace, the data directory or a file on its own took.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -121,14 +122,30 @@ func lineage(info *backupinfo.Info, get func(backup.ID) (*backupinfo.Info, error
 	return ids, nil
 }
 
+// readBack is what was compared before the backup was DONE.
+func readBack(p *catalog.Proof) string {
+	text := fmt.Sprintf("WAL %s to %s", p.WALFrom, p.WALTo)
+	if p.Objects > 0 {
+		return text
+	}
+	return fmt.Sprintf("%d files, %s, %s", p.Files, report.Size(p.Bytes), text)
+}
+
 // ourSection is what only Holdfast knows of a backup.
 func ourSection(e *catalog.Extra) []report.Section {
 	var rows []report.Row
 	if e.Proof != nil {
 		rows = append(rows,
 			report.Row{Label: "Proven", Value: e.Proof.At.In(time.Local).Format("2006-01-02 15:04:05-07:00")},
-			report.Row{Label: "Read back", Value: fmt.Sprintf("%d files, %s, WAL %s to %s", e.Proof.Files, report.Size(e.Proof.Bytes), e.Proof.WALFrom, e.Proof.WALTo)},
+			report.Row{Label: "Read back", Value: readBack(e.Proof)},
 			report.Row{Label: "Manifest SHA-256", Value: e.Proof.ManifestSHA256})
+		if e.Proof.Objects > 0 {
+			rows = append(rows, report.Row{Label: "In the store", Value: fmt.Sprintf("%s, %s, as they were sent", count(int(e.Proof.Objects), "object"), report.Size(e.Proof.Bytes))},
+				report.Row{Label: "Sent", Value: report.Size(e.Sent) + "; the store had or copied the rest"})
+		}
+	}
+	if len(e.BadPages) > 0 {
+		rows = append(rows, report.Row{Label: "Damaged pages", Value: strings.Join(e.BadPages, "; ")})
 	}
 	for _, t := range e.Attempts {
 		text := t.Begun.In(time.Local).Format("2006-01-02 15:04:05-07:00")

@@ -13,12 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/check"
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/gpg"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/pg"
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
@@ -69,6 +72,9 @@ func gather(ctx context.Context, s *config.Server, state string, timeout time.Du
 			switch s.BackupMethod {
 			case config.MethodLocalRsync:
 				f.Local.PGDataErr = lookIntoCluster(f.Postgres.Facts.DataDirectory)
+			case config.MethodLocalToCloud:
+				f.Local.PGDataErr = lookIntoCluster(f.Postgres.Facts.DataDirectory)
+				f.Local.CloudErr = probeStore(ctx, s)
 			case config.MethodRsync:
 				f.Local.SSH = logIn(ctx, s, f.Postgres.Facts.DataDirectory, f.Store.Backups)
 			}
@@ -83,6 +89,15 @@ func gather(ctx context.Context, s *config.Server, state string, timeout time.Du
 	f.Now = time.Now()
 	f.Settings.TimeoutPassed = timeout > 0 && f.Now.Sub(began) >= timeout
 	return f
+}
+
+// probeStore asks the object store that backups go to.
+func probeStore(ctx context.Context, s *config.Server) error {
+	b, err := bucket.Of(ctx, s, drivers.OpenURL, &objstore.Policy{Patience: checkPatience})
+	if err != nil || b == nil { // a configuration without a URL is a problem of its own
+		return err
+	}
+	return b.Reach(ctx)
 }
 
 func askPostgres(ctx context.Context, s *config.Server) check.Postgres {

@@ -179,8 +179,9 @@ func TestLocalToCloud(t *testing.T) {
 			b.rows = b.Cluster.Fingerprint(t)
 			second := b.backup(t)
 			info, err := b.cat.Get(second.ID)
-			if err != nil || *info.DeduplicatedSize > *info.Size/2 {
-				t.Errorf("of %d bytes %d were sent, %v", *info.Size, *info.DeduplicatedSize, err)
+			extra, extraErr := b.cat.Extra(second.ID)
+			if err != nil || extraErr != nil || extra.Sent == 0 || extra.Sent > *info.Size/2 {
+				t.Errorf("of %d bytes %d were sent, %v, %v", *info.Size, extra.Sent, err, extraErr)
 			}
 			b.cloud.removed(t, b, first.ID)
 			b.Must(t, "verify-backup", stacktest.Server, string(second.ID))

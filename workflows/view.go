@@ -130,6 +130,13 @@ func (v *view) starting(attempt int) string {
 	return "PostgreSQL enters backup mode."
 }
 
+func (v *view) proving() string {
+	if v.plan.Method == "local-to-cloud" {
+		return "Compares the object store with what was sent, and reads the WAL back from begin to end."
+	}
+	return "Reads everything back: files against their checksums, WAL from begin to end."
+}
+
 func (v *view) copying(s activities.HeldSession, attempt int) string {
 	text := fmt.Sprintf("Copies the cluster, from WAL position %s on.", s.Begin.LSN)
 	if s.BackendPID != 0 {

@@ -100,6 +100,14 @@ func (m mirror) Forget(id backup.ID) error {
 	return m.store.Delete(m.ctx, m.recordKey(id))
 }
 
+// Reach makes sure that the store answers and lets itself be listed; it changes nothing.
+func (b *Bucket) Reach(ctx context.Context) error {
+	for _, err := range b.level(ctx, b.Server+"/") {
+		return probed(b.URL, err)
+	}
+	return nil
+}
+
 // Probe makes sure that the store takes and lists objects, before a backup begins.
 func (b *Bucket) Probe(ctx context.Context) error {
 	key := b.Server + "/holdfast-probe"

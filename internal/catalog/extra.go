@@ -28,6 +28,7 @@ type Extra struct {
 	FirstError    string    `json:"first_error,omitempty"` // what made the backup fail
 	Proof         *Proof    `json:"proof,omitempty"`
 	TablespaceMap string    `json:"tablespace_map,omitempty"` // the server's, relative to the backup's directory
+	Sent          int64     `json:"sent,omitempty"`           // bytes, of what is in an object store; it had or copied the rest
 	BadPages      []string  `json:"bad_pages,omitempty"`      // files and blocks whose checksum was wrong, and which were backed up as they are
 	RestorePoint  string    `json:"restore_point,omitempty"`  // in the WAL behind the backup
 

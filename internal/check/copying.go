@@ -12,6 +12,9 @@ func (f Facts) copying(l *list) {
 		l.add("local PGDATA", f.Local.PGDataErr == nil, reason(f.Local.PGDataErr))
 		l.failing("rsync", f.Local.RsyncErr != nil, reason(f.Local.RsyncErr))
 		f.exclusive(l)
+	case "local-to-cloud":
+		l.add("local PGDATA", f.Local.PGDataErr == nil, reason(f.Local.PGDataErr))
+		l.add("cloud storage configuration", f.Local.CloudErr == nil, reason(f.Local.CloudErr))
 	case "rsync":
 		f.ssh(l)
 		f.exclusive(l)

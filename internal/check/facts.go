@@ -92,6 +92,7 @@ type Local struct {
 	PGDataErr error // local-rsync: why the cluster's files cannot be read
 	RsyncErr  error // of this host
 	SSH       SSH
+	CloudErr  error // local-to-cloud: why the object store cannot be used
 	BaseErr   error // postgres: why pg_basebackup cannot be run
 	BaseMajor int
 
