@@ -39,12 +39,16 @@ const (
 
 // newCloudBed takes backups straight into an object store; the settings are the server's.
 func newCloudBed(t *testing.T, version string, settings ...string) *bed {
-	g := storetest.StartGateway(t, cloudBucket)
-	c := &cloud{Gateway: g, came: map[string]int{}}
-	c.watch(t)
-	b := newBedWith(t, stacktest.Options{Version: version, Method: config.MethodLocalToCloud, Env: g.Environment(), Settings: append(c.settings(), settings...)})
+	c := newCloud(t)
+	b := newBedWith(t, stacktest.Options{Version: version, Method: config.MethodLocalToCloud, Env: c.Environment(), Settings: append(c.settings(), settings...)})
 	b.cloud = c
 	return b
+}
+
+func newCloud(t *testing.T) *cloud {
+	c := &cloud{Gateway: storetest.StartGateway(t, cloudBucket), came: map[string]int{}}
+	c.watch(t)
+	return c
 }
 
 func (c *cloud) settings() []string {

@@ -50,6 +50,7 @@ var ways = []way{
 	{name: "postgres, tar, zstd", method: config.MethodPostgres, settings: compressing(" = zstd", "_format = tar"), tested: []string{"17", "standby 15"}},
 	{name: "postgres, tar, zstd by the server", method: config.MethodPostgres, settings: compressing(" = zstd", "_format = tar", "_location = server"), from: 15, tested: []string{"18"}},
 	{name: "postgres, plain, lz4 on its way", method: config.MethodPostgres, settings: compressing(" = lz4", "_format = plain", "_location = server"), from: 15, tested: []string{"17"}},
+	{name: "local-to-cloud", method: config.MethodLocalToCloud, tested: []string{"13", "standby 18"}},
 	{name: "postgres, three incremental backups", method: config.MethodPostgres, from: 17, primary: true, chain: 3, tested: []string{"17", "18"}},
 }
 
@@ -101,6 +102,7 @@ type field struct {
 	*bed
 	primary *pgtest.Cluster
 	ssh     *sshtest.Server
+	store   *cloud
 }
 
 func newField(t *testing.T, column string) *field {
@@ -109,7 +111,8 @@ func newField(t *testing.T, column string) *field {
 	if n, err := strconv.Atoi(version); err == nil && n >= 17 {
 		settings = []string{"summarize_wal = on"}
 	}
-	f := &field{bed: newBed(t, config.MethodPostgres, version, settings...), ssh: sshtest.Start(t, sshtest.Options{As: pgtest.Credential(t)})}
+	store := newCloud(t)
+	f := &field{bed: newBedWith(t, stacktest.Options{Version: version, Method: config.MethodPostgres, Config: settings, Env: store.Environment()}), store: store, ssh: sshtest.Start(t, sshtest.Options{As: pgtest.Credential(t)})}
 	f.primary = f.Cluster
 	inside := filepath.Join(f.Cluster.DataDir, "in side")
 	if err := os.Mkdir(inside, 0o700); err != nil {
@@ -134,8 +137,13 @@ func (f *field) try(t *testing.T, w way) {
 	if f.Cluster != f.primary {
 		settings = append(settings, "primary_conninfo = "+f.primary.DSN())
 	}
-	if w.method == config.MethodRsync {
+	f.cloud = nil
+	switch w.method {
+	case config.MethodRsync:
 		settings = append(settings, "ssh_command = "+f.ssh.Command())
+	case config.MethodLocalToCloud:
+		f.cloud = f.store
+		settings = append(settings, f.store.settings()...)
 	}
 	if len(w.settings) > 0 && strings.HasPrefix(w.settings[0], "backup_compression") {
 		// Older servers can be backed up compressed by a newer pg_basebackup.

@@ -81,7 +81,7 @@ func TestWhatIsStoredIsNotReadAgain(t *testing.T) {
 	}
 	sizes := []int{0, 100, 8192, 40960, 200_000}
 	at := func(i int) string { return filepath.Join(root, "base/5", fmt.Sprint(1000+i)) }
-	for i := range 400 {
+	for i := range 150 {
 		write(at(i), sizes[r.IntN(len(sizes))])
 	}
 	write(at(500), largeFrom)
@@ -98,7 +98,7 @@ func TestWhatIsStoredIsNotReadAgain(t *testing.T) {
 
 	for round := range 6 {
 		for range 1 + r.IntN(3) {
-			path := at(r.IntN(400))
+			path := at(r.IntN(150))
 			switch r.IntN(5) {
 			case 0:
 				write(path, sizes[r.IntN(len(sizes))])
