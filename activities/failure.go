@@ -59,6 +59,7 @@ func endStrays(ctx context.Context, s *config.Server, cat *catalog.Catalog, ref 
 type Failure struct {
 	Phase     string `json:"phase,omitempty"`
 	Message   string `json:"message"`
+	Hint      string `json:"hint,omitempty"` // what to do
 	Cancelled bool   `json:"cancelled"`
 	Disk      bool   `json:"disk"` // for want of space
 }
@@ -87,7 +88,7 @@ func (c *Catalogue) recordFailed(ctx context.Context, ref Ref, f Failure) error 
 	if f.Phase != "" {
 		text = fmt.Sprintf("failure in phase %s (%s)", f.Phase, first)
 	}
-	info.Status, info.Error, extra.FirstError = backup.Failed, &text, f.Message
+	info.Status, info.Error, extra.FirstError, extra.Cure = backup.Failed, &text, f.Message, f.Hint
 	if err := c.saveFailed(ctx, cat, info); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -13,7 +14,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/barmantest"
@@ -28,8 +31,10 @@ type cloud struct {
 	*storetest.Gateway
 	proxy *httptest.Server
 
-	mu   sync.Mutex
-	came map[string]int // by the object's path
+	mu    sync.Mutex
+	came  map[string]int                                           // by the object's path
+	cuts  atomic.Int64                                             // how many volumes are not read to their end
+	fault func(w http.ResponseWriter, r *http.Request) (done bool) // answers instead of the store; nil for never
 }
 
 const (
@@ -63,6 +68,9 @@ func (c *cloud) watch(t *testing.T) {
 	}
 	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host },
 		ModifyResponse: func(r *http.Response) error {
+			if r.Request.Method == http.MethodGet && strings.Contains(r.Request.URL.Path, "_0") && c.cuts.Add(-1) >= 0 {
+				r.Body = cutOff{r.Body, io.MultiReader(io.LimitReader(r.Body, 1000), iotest.ErrReader(io.ErrUnexpectedEOF))}
+			}
 			q := r.Request.URL.Query()
 			whole := r.Request.Method == http.MethodPut && !q.Has("partNumber") || r.Request.Method == http.MethodPost && q.Has("uploadId")
 			if whole && r.StatusCode == http.StatusOK && strings.Contains(r.Request.URL.Path, ".tar.zst") {
@@ -73,8 +81,21 @@ func (c *cloud) watch(t *testing.T) {
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }} // a client that was killed
-	c.proxy = httptest.NewServer(forward)
+	c.proxy = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.mu.Lock()
+		fault := c.fault
+		c.mu.Unlock()
+		if fault == nil || !fault(w, r) {
+			forward.ServeHTTP(w, r)
+		}
+	}))
 	t.Cleanup(c.proxy.Close)
+}
+
+// cutOff ends in the middle.
+type cutOff struct {
+	io.Closer
+	io.Reader
 }
 
 // twice are the volumes that came more than once.

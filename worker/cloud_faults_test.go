@@ -1,0 +1,123 @@
+//go:build integration
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/holdfast-pg/holdfast/internal/pgtest"
+	"github.com/holdfast-pg/holdfast/internal/stacktest"
+)
+
+// wrongly answers requests that store volumes, instead of the store.
+func (c *cloud) wrongly(answer func(w http.ResponseWriter, r *http.Request) (done bool)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fault = nil
+	if answer != nil {
+		c.fault = func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.Contains(r.URL.Path, "_0") && answer(w, r)
+		}
+	}
+}
+
+// s3Error is an answer of S3.
+func s3Error(w http.ResponseWriter, status int, code, message string) bool {
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>%s</Message></Error>", code, message)
+	return true
+}
+
+// TestStoreFaults: what waiting cures costs time; anything else fails the backup with its
+// cause and its cure.
+func TestStoreFaults(t *testing.T) {
+	t.Parallel()
+	b := newCloudBed(t, pgtest.Versions()[1])
+	var from time.Time // of the first request
+	var asked atomic.Int64
+	first := func() (n int64, since time.Duration) {
+		if n = asked.Add(1); n == 1 {
+			from = time.Now()
+		}
+		return n, time.Since(from)
+	}
+	for _, c := range []struct {
+		name   string
+		answer func(w http.ResponseWriter, r *http.Request) bool
+		says   []string // in what show-backup says; nil for a backup that is DONE
+	}{
+		{name: "a storm of 503", answer: func(w http.ResponseWriter, _ *http.Request) bool {
+			_, since := first()
+			return since < 4*time.Second && s3Error(w, http.StatusServiceUnavailable, "SlowDown", "Please reduce your request rate.")
+		}},
+		{name: "resets in the middle of a body", answer: func(w http.ResponseWriter, r *http.Request) bool {
+			if n, _ := first(); n > 4 || r.Method != http.MethodPut {
+				return false
+			}
+			_, _ = io.CopyN(io.Discard, r.Body, 10_000)
+			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				conn.Close()
+			}
+			return true
+		}},
+		{name: "away", answer: func(w http.ResponseWriter, _ *http.Request) bool {
+			_, since := first()
+			if since > 10*time.Second {
+				return false
+			}
+			w.WriteHeader(http.StatusBadGateway)
+			return true
+		}},
+		{name: "no right to write", says: []string{"data_0", "AccessDenied", "What to do"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
+			return s3Error(w, http.StatusForbidden, "AccessDenied", "Access Denied")
+		}},
+		{name: "the bucket is gone", says: []string{"does not exist", "create it"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
+			return s3Error(w, http.StatusNotFound, "NoSuchBucket", "The specified bucket does not exist")
+		}},
+		{name: "expired credentials", says: []string{"What to do", "credentials"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
+			return s3Error(w, http.StatusBadRequest, "ExpiredToken", "The provided token has expired.")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			asked.Store(0)
+			before := b.count(t)
+			b.cloud.wrongly(c.answer)
+			r := b.Holdfast(t, "-f", "json", "backup", stacktest.Server, "--wait")
+			b.cloud.wrongly(nil)
+			if c.says == nil {
+				b.verify(t, took(t, r), before)
+				return
+			}
+			id, _ := b.newest()
+			show := b.Must(t, "show-backup", stacktest.Server, string(id)).Stdout
+			if r.Code != 1 && r.Code != 2 || !strings.Contains(show, "FAILED") {
+				t.Errorf("exit code %d: %s", r.Code, show)
+			}
+			for _, want := range c.says {
+				if !strings.Contains(show, want) {
+					t.Errorf("%q is missing in: %s", want, show)
+				}
+			}
+			b.CheckNothingIsLeft(t)
+			b.cloud.removed(t, b, id)
+		})
+	}
+	t.Run("what is read is cut off", func(t *testing.T) {
+		got := b.backup(t)
+		b.cloud.cuts.Store(3)
+		dest := filepath.Join(pgtest.Dir(t), "restored")
+		b.Must(t, "restore", stacktest.Server, string(got.ID), dest, "--tablespace", "odd name's:"+dest+"-ts")
+		if left := b.cloud.cuts.Load(); left > 0 {
+			t.Errorf("%d reads were not cut off", left)
+		}
+		b.verify(t, got, 0)
+	})
+}
