@@ -88,7 +88,7 @@ func (c *Catalogue) recordFailed(ctx context.Context, ref Ref, f Failure) error 
 	if f.Phase != "" {
 		text = fmt.Sprintf("failure in phase %s (%s)", f.Phase, first)
 	}
-	info.Status, info.Error, extra.FirstError, extra.Cure = backup.Failed, &text, f.Message, f.Hint
+	info.Status, info.Error, extra.FirstError, extra.Hint = backup.Failed, &text, f.Message, f.Hint
 	if err := c.saveFailed(ctx, cat, info); err != nil {
 		return err
 	}

@@ -154,7 +154,7 @@ func ourSection(e *catalog.Extra) []report.Section {
 		}
 		rows = append(rows, report.Row{Label: fmt.Sprintf("Attempt %d", t.Number), Value: text})
 	}
-	rows = append(rows, report.Row{Label: "First error", Value: e.FirstError}, report.Row{Label: "What to do", Value: e.Cure}, report.Row{Label: "Workflow", Value: e.WorkflowID})
+	rows = append(rows, report.Row{Label: "First error", Value: e.FirstError}, report.Row{Label: "What to do", Value: e.Hint}, report.Row{Label: "Workflow", Value: e.WorkflowID})
 	if e.Method == "" && len(e.Attempts) == 0 && e.Proof == nil {
 		return nil
 	}

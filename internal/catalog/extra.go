@@ -26,7 +26,7 @@ type Extra struct {
 	Method        string    `json:"method,omitempty"`
 	Attempts      []Attempt `json:"attempts,omitempty"`
 	FirstError    string    `json:"first_error,omitempty"` // what made the backup fail
-	Cure          string    `json:"cure,omitempty"`        // what to do about it
+	Hint          string    `json:"hint,omitempty"`        // what to do about that
 	Proof         *Proof    `json:"proof,omitempty"`
 	TablespaceMap string    `json:"tablespace_map,omitempty"` // the server's, relative to the backup's directory
 	Sent          int64     `json:"sent,omitempty"`           // bytes, of what is in an object store; it had or copied the rest
