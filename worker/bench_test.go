@@ -115,8 +115,12 @@ func remove(b *testing.B, cat *catalog.Catalog) *backupinfo.Info {
 }
 
 func newGiant(b *testing.B, version string) *giant {
-	s := stacktest.Start(b, stacktest.Options{Version: version, Method: config.MethodPostgres, Tablespaces: []string{"other"},
-		Config: []string{"max_wal_size = 4GB", "autovacuum = off"}})
+	return newGiantWith(b, stacktest.Options{Version: version})
+}
+
+func newGiantWith(b *testing.B, o stacktest.Options) *giant {
+	o.Method, o.Tablespaces, o.Config = config.MethodPostgres, []string{"other"}, []string{"max_wal_size = 4GB", "autovacuum = off"}
+	s := stacktest.Start(b, o)
 	dir := filepath.Join(s.Home, stacktest.Server)
 	return &giant{s, catalog.Open(catalog.Layout{Server: stacktest.Server, BackupDir: dir, BaseDir: filepath.Join(dir, "base"), MetaDir: filepath.Join(dir, "meta"), LockDir: s.Home})}
 }

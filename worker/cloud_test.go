@@ -149,25 +149,38 @@ func (c *cloud) removed(t *testing.T, b *bed, id backup.ID) {
 	}
 }
 
-// judged restores a backup with Barman's own tool, and compares its rows.
-func (c *cloud) judged(t *testing.T, b *bed, id backup.ID) {
+// barman runs a command of the judge's tree with the credentials of the store.
+func (c *cloud) barman(t *testing.T, visible []string, command ...string) string {
 	t.Helper()
-	home := pgtest.Dir(t)
-	dest := filepath.Join(home, "restored")
 	args := []string{"env", "AWS_ENDPOINT_URL=" + c.URL}
 	for name, value := range c.Environment() {
 		if value != "" && !strings.HasSuffix(name, "_FILE") {
 			args = append(args, name+"="+value)
 		}
 	}
-	args = append(args, "barman-cloud-restore", "--tablespace", "odd name's:"+dest+"-ts", cloudURL, stacktest.Server, string(id), dest)
 	cred := pgtest.Credential(t)
 	if cred == nil {
 		t.Fatal("Barman's tree needs root: run this test as root")
 	}
-	if r := barmantest.RunAs(t, []string{home}, int(cred.Uid), int(cred.Gid), args...); r.Exit != 0 {
-		t.Fatalf("barman-cloud-restore: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	r := barmantest.RunAs(t, visible, int(cred.Uid), int(cred.Gid), append(args, command...)...)
+	if r.Exit != 0 {
+		t.Fatalf("%v: exit %d\n%s%s", command, r.Exit, r.Stdout, r.Stderr)
 	}
+	return r.Stdout
+}
+
+// judged has Barman list and show a backup, restores it with Barman's own tool, and compares its rows.
+func (c *cloud) judged(t *testing.T, b *bed, id backup.ID) {
+	t.Helper()
+	home := pgtest.Dir(t)
+	dest := filepath.Join(home, "restored")
+	for _, command := range [][]string{{"barman", "-c", b.Config, "list-backups", stacktest.Server}, {"barman", "-c", b.Config, "show-backup", stacktest.Server, string(id)},
+		{"barman-cloud-backup-list", cloudURL, stacktest.Server}, {"barman-cloud-backup-show", cloudURL, stacktest.Server, string(id)}} {
+		if out := c.barman(t, b.visible(), command...); !strings.Contains(out, string(id)) {
+			t.Errorf("%v says %s", command, out)
+		}
+	}
+	c.barman(t, []string{home}, "barman-cloud-restore", "--tablespace", "odd name's:"+dest+"-ts", cloudURL, stacktest.Server, string(id), dest)
 	conf, err := os.OpenFile(filepath.Join(dest, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)

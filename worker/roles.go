@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -69,6 +70,9 @@ func (p *process) serve(ctx context.Context) error {
 	queue := activities.WorkflowQueue
 	if p.role == "copy" {
 		queue = activities.CopyQueue
+		if os.Getenv("GOMEMLIMIT") == "" {
+			debug.SetMemoryLimit(copyMemory)
+		}
 	}
 	o := p.workerOptions()
 	o.DisableWorkflowWorker = p.role == "copy"
@@ -92,6 +96,10 @@ func (p *process) serve(ctx context.Context) error {
 	}
 	return p.until(ctx, w)
 }
+
+// copyMemory is from where on the copy role collects garbage more often, instead of
+// letting its buffers' successors wait for twice as much.
+const copyMemory = 112 << 20
 
 // until runs a worker until ctx ends.
 func (p *process) until(ctx context.Context, w worker.Worker) error {
