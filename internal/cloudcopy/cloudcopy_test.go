@@ -68,14 +68,14 @@ func (w *watched) making(key string) error {
 
 // bench is a cluster of made-up files and a store.
 type bench struct {
-	t     *testing.T
+	t     testing.TB
 	data  string
 	store *watched
 	work  string
 	world datadir.World
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB) *bench {
 	s, err := file.Open(objstore.Location{Provider: objstore.File, Bucket: t.TempDir()}, &objstore.Policy{})
 	require.NoError(t, err)
 	b := &bench{t: t, data: t.TempDir(), store: &watched{Store: s}, work: t.TempDir(), world: datadir.World{Host: "h", Boot: "b", System: "s"}}
