@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/hook"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 	"github.com/holdfast-pg/holdfast/internal/rsync"
@@ -41,6 +42,7 @@ type Connect func(ctx context.Context, conninfo string) (Server, error)
 // Preflight finds out, before anything is written, whether a backup can be taken.
 type Preflight struct {
 	Servers   Servers
+	Stores    objstore.Stores // of WAL in buckets
 	Connect   Connect
 	Heartbeat time.Duration
 }
@@ -100,7 +102,7 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 		plan.Checkpoint = "fast"
 	}
 	if req.BuildOn != "" {
-		if plan.Parent, err = parentOf(ctx, s, req.BuildOn, f); err != nil {
+		if plan.Parent, err = parentOf(ctx, s, p.Stores, req.BuildOn, f); err != nil {
 			return Plan{}, err
 		}
 	}

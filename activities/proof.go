@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/pgcontrol"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
@@ -27,6 +28,7 @@ import (
 // Proof reads backups back.
 type Proof struct {
 	Servers Servers
+	Stores  objstore.Stores // of WAL in buckets
 }
 
 // Proven is what was read back before a backup was called DONE.
@@ -76,7 +78,7 @@ func (p *Proof) ProveBackup(ctx context.Context, ref Ref) (Proven, error) {
 		return Progress{What: "reads the backup back", Done: done.Load(), Total: total}
 	})
 	defer stop()
-	archive, err := walarchive.ForServer(s)
+	archive, err := walarchive.ForServer(s, p.Stores)
 	if err != nil {
 		return Proven{}, report(beating, err)
 	}

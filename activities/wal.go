@@ -10,12 +10,14 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
 // WAL has the activities that work on the WAL archive.
 type WAL struct {
 	Servers Servers
+	Stores  objstore.Stores // of WAL in buckets
 	Connect Connect
 }
 
@@ -28,7 +30,7 @@ func (w *WAL) open(ref Ref) (*config.Server, *walarchive.Archive, *backupinfo.In
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	archive, err := walarchive.ForServer(s)
+	archive, err := walarchive.ForServer(s, w.Stores)
 	return s, archive, info, err
 }
 
@@ -111,7 +113,7 @@ func (w *WAL) purge(ctx context.Context, ref Ref) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := disposal.Of(s)
+	d, err := disposal.Of(s, w.Stores)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -51,7 +52,7 @@ func (a *app) delete(ctx context.Context, name string, refs []string) error {
 	if err != nil {
 		return err
 	}
-	d, err := disposal.Of(s)
+	d, err := disposal.Of(s, drivers.Open)
 	if err != nil {
 		return err
 	}

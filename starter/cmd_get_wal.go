@@ -167,7 +167,7 @@ func (a *app) archiveToRead(server, name string) (*config.Server, *walarchive.Ar
 	if err != nil {
 		return nil, nil, err
 	}
-	if dir := catalog.LayoutOf(s).WALDir; !isDir(dir) {
+	if dir := catalog.LayoutOf(s).WALDir; dir != "" && !isDir(dir) {
 		return nil, nil, fault.New(fault.Disk, "fetch", name, "the archive %s does not exist", dir).WithHint("is its file system mounted?")
 	}
 	return s, archive, nil

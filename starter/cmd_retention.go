@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/report"
 )
 
@@ -47,7 +48,7 @@ func (a *app) retention(ctx context.Context, names []string, planOnly bool) erro
 }
 
 func (a *app) retain(ctx context.Context, s *config.Server, planOnly bool) error {
-	d, err := disposal.Of(s)
+	d, err := disposal.Of(s, drivers.Open)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 	"github.com/holdfast-pg/holdfast/internal/walship"
 )
@@ -86,21 +87,22 @@ func (a *app) walArchive(ctx context.Context, server, path string) error {
 	return archive.Deliver(ctx, path, filepath.Base(path), time.Now())
 }
 
-// archiveOf is the archive of a server that keeps it in a directory.
+// archiveOf is the archive of a server.
 func archiveOf(s *config.Server) (*walarchive.Archive, error) {
-	if s.WALsCloud != nil {
-		return nil, fault.New(fault.Config, "use the WAL archive of", s.Name, "%s: this version keeps WAL in directories only", s.WALsDirectory)
-	}
-	return walarchive.ForServer(s)
+	return walarchive.ForServer(s, drivers.Open)
 }
 
 // ensureArchive creates the directories of a server that was never used. When
 // even their parent is missing, its file system may not be mounted, and nothing
 // is created in its place.
 func ensureArchive(l catalog.Layout, s *config.Server) error {
-	_, err := os.Stat(l.WALDir)
+	dir := l.WALDir
+	if dir == "" {
+		dir = l.XlogDBDir // WAL is in a bucket
+	}
+	_, err := os.Stat(dir)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return fault.Wrap(fault.Internal, "look at", l.WALDir, err)
+		return fault.Wrap(fault.Internal, "look at", dir, err)
 	}
 	if parent := filepath.Dir(filepath.Clean(s.BackupDirectory)); !isDir(parent) {
 		return fault.New(fault.Config, "use the WAL archive of", s.Name, "the directory %s does not exist", parent).

@@ -228,6 +228,9 @@ func lookIntoStore(ctx context.Context, s *config.Server) check.Store {
 	var st check.Store
 	l := catalog.LayoutOf(s)
 	for _, dir := range []string{l.BackupDir, l.BaseDir, l.MetaDir, l.WALDir, l.XlogDBDir, l.IncomingDir, l.StreamingDir, l.ErrorsDir, l.LockDir} {
+		if dir == "" { // WAL is in a bucket
+			continue
+		}
 		if err := writable(dir); err != nil {
 			st.Directories = append(st.Directories, err)
 		}
@@ -272,7 +275,7 @@ func writable(dir string) error {
 // lookIntoArchive reads the list of WAL and the archive itself, and keeps of
 // the list what came after the last backup.
 func lookIntoArchive(ctx context.Context, s *config.Server, st *check.Store) error {
-	archive, err := walarchive.ForServer(s)
+	archive, err := archiveOf(s)
 	if err != nil {
 		return err
 	}

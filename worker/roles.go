@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/keeper"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/workflows"
 	"github.com/holdfast-pg/holdfast/workflows/engine"
 )
@@ -78,15 +79,15 @@ func (p *process) serve(ctx context.Context) error {
 	if p.role == "copy" {
 		w.RegisterActivity(&activities.BaseBackup{Servers: servers, Connect: connect})
 		w.RegisterActivity(&activities.Files{Servers: servers})
-		w.RegisterActivity(&activities.Proof{Servers: servers})
+		w.RegisterActivity(&activities.Proof{Servers: servers, Stores: drivers.Open})
 	} else {
 		w.RegisterWorkflow(workflows.BackupWorkflow)
 		w.RegisterWorkflow(workflows.ScheduledBackupWorkflow)
 		w.RegisterWorkflow(workflows.MaintenanceWorkflow)
-		w.RegisterActivity(&activities.Maintenance{Servers: servers, Running: running(c), Exclusive: connectExclusive})
-		w.RegisterActivity(&activities.Preflight{Servers: servers, Connect: connect, Heartbeat: p.heartbeat})
+		w.RegisterActivity(&activities.Maintenance{Servers: servers, Stores: drivers.Open, Running: running(c), Exclusive: connectExclusive})
+		w.RegisterActivity(&activities.Preflight{Servers: servers, Stores: drivers.Open, Connect: connect, Heartbeat: p.heartbeat})
 		w.RegisterActivity(&activities.Hooks{Servers: servers})
-		w.RegisterActivity(&activities.WAL{Servers: servers, Connect: connect})
+		w.RegisterActivity(&activities.WAL{Servers: servers, Stores: drivers.Open, Connect: connect})
 	}
 	return p.until(ctx, w)
 }

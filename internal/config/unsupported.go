@@ -20,13 +20,15 @@ func (s *Server) UnsupportedForBackup() []Problem {
 			out = append(out, s.blame(o, false, "this version does not implement it for a backup", hint))
 		}
 	}
-	for _, place := range []struct {
-		field *string
-		cloud *CloudURL
-	}{{&s.BasebackupsDirectory, s.BasebackupsCloud}, {&s.WALsDirectory, s.WALsCloud}} {
-		if place.cloud != nil {
-			out = append(out, s.blame(s.option(place.field), false, "this version does not back up into object stores", "use a directory"))
-		}
+	if s.BasebackupsCloud != nil {
+		out = append(out, s.blame(s.option(&s.BasebackupsDirectory), false, "this version does not back up into object stores", "use a directory"))
+	}
+	if s.WALsCloud != nil && s.Encryption != "" && s.Encryption != "none" {
+		out = append(out, s.blame(s.option(&s.Encryption), false, "WAL in an object store is not encrypted with gpg",
+			"let the store encrypt it (aws_encryption, or the bucket's own setting), or keep WAL in a directory"))
+	}
+	if s.WALsCloud != nil && s.Compression == "custom" {
+		out = append(out, s.blame(s.option(&s.Compression), false, "WAL in an object store cannot have a compression of your own", "use gzip, zstd, lz4, bzip2, xz or snappy"))
 	}
 	sortProblems(out)
 	return out

@@ -43,7 +43,7 @@ var (
 	temporal = []string{"go.temporal.io"}
 	postgres = []string{"github.com/jackc", module + "internal/pg"}
 	clouds   = []string{"github.com/aws", "cloud.google.com", "google.golang.org/api", "github.com/Azure"}
-	stores   = []string{module + "internal/objstore/s3", module + "internal/objstore/file"}
+	stores   = []string{module + "internal/objstore/s3", module + "internal/objstore/file", module + "internal/objstore/drivers"}
 )
 
 func TestDirection(t *testing.T) {
@@ -62,7 +62,7 @@ func TestDirection(t *testing.T) {
 		{"workflows lie below the mains", []string{"workflows"}, nil, []string{module + "starter", module + "worker"}},
 		{"workflows and activities know no driver", []string{"workflows", "activities"}, nil, slices.Concat(postgres, clouds, stores)},
 		{"only mains link the PostgreSQL driver", []string{"internal"}, []string{"internal/pg"}, postgres},
-		{"only mains link a driver of an object store", []string{"internal"}, []string{"internal/objstore/s3", "internal/objstore/file"}, slices.Concat(clouds, stores)},
+		{"only mains link a driver of an object store", []string{"internal"}, []string{"internal/objstore/s3", "internal/objstore/file", "internal/objstore/drivers"}, slices.Concat(clouds, stores)},
 	} {
 		t.Run(rule.name, func(t *testing.T) {
 			checked := 0

@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/hook"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/retention"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
@@ -24,13 +25,13 @@ type Disposal struct {
 	Hooks   *hook.Hooks
 }
 
-// Of is the disposal of a server.
-func Of(s *config.Server) (*Disposal, error) {
-	if s.BasebackupsCloud != nil || s.WALsCloud != nil {
-		return nil, fault.New(fault.Refused, "delete backups of", s.Name, "this version does not delete from object stores").
+// Of is the disposal of a server. stores opens the store of WAL in a bucket.
+func Of(s *config.Server, stores objstore.Stores) (*Disposal, error) {
+	if s.BasebackupsCloud != nil {
+		return nil, fault.New(fault.Refused, "delete backups of", s.Name, "this version does not delete backups from object stores").
 			WithHint("delete them with barman delete")
 	}
-	archive, err := walarchive.ForServer(s)
+	archive, err := walarchive.ForServer(s, stores)
 	if err != nil {
 		return nil, err
 	}

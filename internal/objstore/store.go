@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -55,6 +56,9 @@ type Store interface {
 	// Delete removes objects; one that is not there is no error.
 	Delete(ctx context.Context, keys ...string) error
 }
+
+// Stores opens stores of every kind; package drivers has the list.
+type Stores func(ctx context.Context, at Location, o config.CloudOptions, p *Policy) (Store, error)
 
 // Upload is an object in the making.
 type Upload struct {
