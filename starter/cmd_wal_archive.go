@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -94,6 +95,8 @@ func (a *app) walArchive(ctx context.Context, server, path string) error {
 	if s.WALsCloud == nil {
 		return archive.Deliver(ctx, path, filepath.Base(path), now)
 	}
+	// PostgreSQL's host has better uses for memory than what is collected later.
+	debug.SetMemoryLimit(int64(1+max(1, s.CloudWALArchiveParallel)) * (20 << 20))
 	walspool.Sweep(filepath.Dir(path), now)
 	return walahead.Ahead{Archive: archive, Place: placeOf(s), Note: filepath.Join(s.MetaDirectory, "holdfast-wal-ahead.json"),
 		N: s.CloudWALArchiveParallel}.Deliver(ctx, path, now)
