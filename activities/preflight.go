@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 	"github.com/holdfast-pg/holdfast/internal/rsync"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
+	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
 // Server is what a preflight and the end of a backup ask PostgreSQL.
@@ -92,6 +93,9 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 	if err == nil {
 		err = checkArchiving(ctx, s, f, primary)
 	}
+	if err == nil && s.WALsCloud != nil {
+		err = p.checkBucket(ctx, s)
+	}
 	if err != nil {
 		return Plan{}, err
 	}
@@ -117,6 +121,15 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 		}
 	}
 	return plan, checkRsync(ctx, s, f)
+}
+
+// checkBucket makes sure that the WAL of the backup will be found in its bucket.
+func (p *Preflight) checkBucket(ctx context.Context, s *config.Server) error {
+	archive, err := walarchive.ForServer(s, p.Stores)
+	if err == nil {
+		_, err = archive.Histories(ctx)
+	}
+	return err
 }
 
 func refuseOptions(s *config.Server, problems []config.Problem) error {

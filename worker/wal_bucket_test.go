@@ -75,6 +75,16 @@ func TestWALInABucket(t *testing.T) {
 	}
 	r.Stop(t, pgtest.Fast)
 
+	for url, says := range map[string]string{"s3://missing/x": "missing: it does not exist", "gs://bucket": "no driver"} {
+		b.Configure(t, config.MethodLocalRsync, "wals_directory = "+url, "holdfast_endpoint_url = "+g.URL)
+		if r := b.Holdfast(t, "backup", stacktest.Server); r.Code == 0 || !strings.Contains(r.Stderr, says) || !strings.Contains(r.Stderr, "HINT") {
+			t.Errorf("%s: exit %d\n%s%s", url, r.Code, r.Stdout, r.Stderr)
+		}
+		if r := b.Must(t, "list-backups", "--minimal", stacktest.Server); strings.TrimSpace(r.Stdout) != string(second.ID) {
+			t.Errorf("%s: a backup was begun: %s", url, r.Stdout)
+		}
+	}
+	b.Configure(t, config.MethodLocalRsync, settings...)
 	g.Kill(t)
 	if r := b.Holdfast(t, "check", stacktest.Server, "--check-timeout", "3"); r.Code != 1 || !strings.Contains(r.Stdout, "FAILED") {
 		t.Errorf("without the store: exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
