@@ -378,6 +378,53 @@ func TestWALAheadOfPostgreSQL(t *testing.T) {
 	}
 }
 
+// TestKilledAhead: of what was on its way when the process died nothing counts as archived.
+func TestKilledAhead(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t, "")
+	var once sync.Once
+	reached := make(chan bool)
+	proxy := b.bent(func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, segmentName(2)) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			once.Do(func() { close(reached) })
+			<-r.Context().Done()
+			return
+		}
+		forward.ServeHTTP(w, r)
+	})
+	b.configure(proxy, "compression = zstd\ncloud_wal_archive_parallel = 4")
+	var paths []string
+	for n := range 3 {
+		paths = append(paths, b.write(segmentName(n+1), "content", 1<<20))
+		b.must(os.WriteFile(filepath.Join(b.pgWAL(), "archive_status", segmentName(n+1)+".ready"), nil, 0o600))
+	}
+	cmd, _ := b.command("wal-archive", "main", paths[0])
+	b.must(cmd.Start())
+	select {
+	case <-reached:
+	case <-time.After(time.Minute):
+		t.Fatal("nothing is archived ahead")
+	}
+	for deadline := time.Now().Add(time.Minute); len(b.listed()) < 2; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("one that hangs keeps the others from being archived: %v", b.listed())
+		}
+	}
+	b.must(cmd.Process.Kill())
+	_ = cmd.Wait()
+	b.configure(b.URL, "compression = zstd\ncloud_wal_archive_parallel = 4")
+	for n, path := range paths {
+		b.want(0, "", "wal-archive", "main", path)
+		if !slices.Contains(b.stored(), segmentName(n+1)+".zst") || !slices.Contains(b.listed(), segmentName(n+1)) {
+			t.Errorf("%s is not there: %v, %v", segmentName(n+1), b.stored(), b.listed())
+		}
+	}
+	if got := b.listed(); len(got) != 3 {
+		t.Errorf("listed: %v", got)
+	}
+}
+
 // walSegment is a segment of PostgreSQL 18 whose first page is right.
 func walSegment(t testing.TB, name string, size int, fill string) []byte {
 	t.Helper()
