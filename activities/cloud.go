@@ -43,7 +43,7 @@ const (
 // Cloud copies into an object store, and resumes what was interrupted.
 type Cloud struct {
 	Servers Servers
-	Stores  bucket.Opener
+	Stores  objstore.Stores
 }
 
 // CopyVolumes stores the files of the cluster on this host, which is in backup mode, as
@@ -136,9 +136,9 @@ func cloudWarnings(s *config.Server, info *backupinfo.Info, res cloudcopy.Result
 }
 
 // cloudJob is what all steps of one backup in an object store have in common.
-func cloudJob(ctx context.Context, s *config.Server, open bucket.Opener, cat *catalog.Catalog, info *backupinfo.Info) (cloudcopy.Job, error) {
+func cloudJob(ctx context.Context, s *config.Server, stores objstore.Stores, cat *catalog.Catalog, info *backupinfo.Info) (cloudcopy.Job, error) {
 	policy := &objstore.Policy{Patience: storePatience, PartSize: int64(s.CloudUploadMinChunkSize), Limit: objstore.NewLimit(int64(s.BandwidthLimit) * 1000)}
-	b, err := bucket.Of(ctx, s, open, policy)
+	b, err := bucket.Of(ctx, s, stores, policy)
 	if err != nil {
 		return cloudcopy.Job{}, err
 	}

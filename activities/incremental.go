@@ -13,12 +13,13 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
 // parentOf finds the backup to build on, and refuses one that does not fit.
-func parentOf(ctx context.Context, s *config.Server, ref string, f postgres.Facts) (backup.ID, error) {
+func parentOf(ctx context.Context, s *config.Server, stores objstore.Stores, ref string, f postgres.Facts) (backup.ID, error) {
 	if s.BackupMethod != config.MethodPostgres {
 		return "", fault.New(fault.Config, "back up", s.Name, "backup_method = %s takes no incremental backups", s.BackupMethod).
 			WithHint("use backup_method = postgres with PostgreSQL 17 or later; reuse_backup = link saves space with rsync")
@@ -28,7 +29,7 @@ func parentOf(ctx context.Context, s *config.Server, ref string, f postgres.Fact
 	if err != nil {
 		return "", err
 	}
-	archive, err := walarchive.ForServer(s)
+	archive, err := walarchive.ForServer(s, stores)
 	if err != nil {
 		return "", err
 	}

@@ -9,12 +9,12 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
-	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/keeper"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
@@ -22,7 +22,7 @@ import (
 // backups. Each may be repeated, and killed at any moment.
 type Maintenance struct {
 	Servers Servers
-	Stores  bucket.Opener
+	Stores  objstore.Stores
 	// Running tells whether the workflow run of an owner still runs.
 	Running func(keeper.Owner) (bool, error)
 	// Exclusive connects to a server that may be in exclusive backup mode.
@@ -49,7 +49,7 @@ func (m *Maintenance) ArchiveArrived(ctx context.Context, server string) (Arrive
 		if err := catalog.LayoutOf(s).EnsureDirs(); err != nil {
 			return err
 		}
-		archive, err := walarchive.ForServer(s)
+		archive, err := walarchive.ForServer(s, m.Stores)
 		if err != nil {
 			return err
 		}
@@ -138,7 +138,7 @@ func (m *Maintenance) ReadyToProve(ctx context.Context, server string) ([]backup
 	var ready []backup.ID
 	err := during(ctx, "looks whether WAL arrived that backups wait for", func(ctx context.Context) error {
 		return m.unowned(server, waiting, func(s *config.Server, _ *catalog.Catalog, info *backupinfo.Info, _ *catalog.Extra) error {
-			archive, err := walarchive.ForServer(s)
+			archive, err := walarchive.ForServer(s, m.Stores)
 			if err != nil {
 				return err
 			}
@@ -234,7 +234,7 @@ func (m *Maintenance) SweepLeftovers(ctx context.Context, server string) error {
 		if err != nil {
 			return err
 		}
-		archive, err := walarchive.ForServer(s)
+		archive, err := walarchive.ForServer(s, m.Stores)
 		if err != nil {
 			return err
 		}

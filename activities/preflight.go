@@ -10,17 +10,18 @@ import (
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/basebackup"
-	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/hook"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 	"github.com/holdfast-pg/holdfast/internal/rsync"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
+	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
 // Server is what a preflight and the end of a backup ask PostgreSQL.
@@ -42,8 +43,8 @@ type Connect func(ctx context.Context, conninfo string) (Server, error)
 // Preflight finds out, before anything is written, whether a backup can be taken.
 type Preflight struct {
 	Servers   Servers
+	Stores    objstore.Stores
 	Connect   Connect
-	Stores    bucket.Opener
 	Heartbeat time.Duration
 }
 
@@ -92,6 +93,9 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 	if err == nil {
 		err = checkArchiving(ctx, s, f, primary)
 	}
+	if err == nil && s.WALsCloud != nil {
+		err = p.checkBucket(ctx, s)
+	}
 	if err != nil {
 		return Plan{}, err
 	}
@@ -102,7 +106,7 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 		plan.Checkpoint = "fast"
 	}
 	if req.BuildOn != "" {
-		if plan.Parent, err = parentOf(ctx, s, req.BuildOn, f); err != nil {
+		if plan.Parent, err = parentOf(ctx, s, p.Stores, req.BuildOn, f); err != nil {
 			return Plan{}, err
 		}
 	}
@@ -121,6 +125,15 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 		}
 	}
 	return plan, checkRsync(ctx, s, f)
+}
+
+// checkBucket makes sure that the WAL of the backup will be found in its bucket.
+func (p *Preflight) checkBucket(ctx context.Context, s *config.Server) error {
+	archive, err := walarchive.ForServer(s, p.Stores)
+	if err == nil {
+		_, err = archive.Histories(ctx)
+	}
+	return err
 }
 
 func refuseOptions(s *config.Server, problems []config.Problem) error {

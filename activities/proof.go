@@ -15,12 +15,12 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/backuplabel"
 	"github.com/holdfast-pg/holdfast/internal/basetar"
-	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/exclusive"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/pgcontrol"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
@@ -28,7 +28,7 @@ import (
 // Proof reads backups back.
 type Proof struct {
 	Servers Servers
-	Stores  bucket.Opener
+	Stores  objstore.Stores
 }
 
 // Proven is what was read back before a backup was called DONE.
@@ -82,7 +82,7 @@ func (p *Proof) ProveBackup(ctx context.Context, ref Ref) (Proven, error) {
 		return Progress{What: "reads the backup back", Done: done.Load(), Total: total}
 	})
 	defer stop()
-	archive, err := walarchive.ForServer(s)
+	archive, err := walarchive.ForServer(s, p.Stores)
 	if err != nil {
 		return Proven{}, report(beating, err)
 	}

@@ -28,7 +28,7 @@ import (
 // repeated.
 type Catalogue struct {
 	Servers Servers
-	Stores  bucket.Opener
+	Stores  objstore.Stores
 }
 
 // open is a server's catalogue, kept in step with the object store that has the backups.

@@ -6,18 +6,18 @@ import (
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
-	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
 // WAL has the activities that work on the WAL archive.
 type WAL struct {
 	Servers Servers
-	Stores  bucket.Opener
+	Stores  objstore.Stores
 	Connect Connect
 }
 
@@ -30,7 +30,7 @@ func (w *WAL) open(ref Ref) (*config.Server, *walarchive.Archive, *backupinfo.In
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	archive, err := walarchive.ForServer(s)
+	archive, err := walarchive.ForServer(s, w.Stores)
 	return s, archive, info, err
 }
 

@@ -59,7 +59,7 @@ func (c storeCheck) run(args ...string) (string, int) {
 }
 
 // files are those below a directory, without what versitygw keeps for itself.
-func files(t *testing.T, dir string) (names []string) {
+func files(t testing.TB, dir string) (names []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {

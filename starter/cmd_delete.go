@@ -63,7 +63,7 @@ func (a *app) delete(ctx context.Context, name string, refs []string) error {
 	if err != nil {
 		return err
 	}
-	d, err := disposal.Of(ctx, s, drivers.OpenURL)
+	d, err := disposal.Of(ctx, s, drivers.Open)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/report"
 	"github.com/holdfast-pg/holdfast/internal/rsync"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
-	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
 func (a *app) cmdDoctor() *cobra.Command {
@@ -116,7 +115,7 @@ func (a *app) treat(ctx context.Context, f doctor.Finding, fix bool) (o report.O
 
 // examination is the doctor of a server, and its connection's end.
 func (a *app) examination(ctx context.Context, s *config.Server, running func(keeper.Owner) (bool, error)) (*doctor.Doctor, func(), error) {
-	archive, err := walarchive.ForServer(s)
+	archive, err := archiveOf(s)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -124,7 +123,7 @@ func (a *app) examination(ctx context.Context, s *config.Server, running func(ke
 	d := &doctor.Doctor{Catalog: cat, Archive: archive, StateDir: a.cfg.Global.HoldfastStateDirectory, CleanLocks: a.cfg.Global.LockDirectoryCleanup,
 		Applications: []string{pg.BackupApplication, s.StreamingBackupName}, Running: running,
 		FinishDeletions: func(ctx context.Context) error {
-			bin, err := disposal.Of(ctx, s, drivers.OpenURL)
+			bin, err := disposal.Of(ctx, s, drivers.Open)
 			if err != nil {
 				return err
 			}

@@ -167,7 +167,7 @@ func (a *app) archiveToRead(server, name string) (*config.Server, *walarchive.Ar
 	if err != nil {
 		return nil, nil, err
 	}
-	if dir := catalog.LayoutOf(s).WALDir; !isDir(dir) {
+	if dir := catalog.LayoutOf(s).WALDir; dir != "" && !isDir(dir) {
 		return nil, nil, fault.New(fault.Disk, "fetch", name, "the archive %s does not exist", dir).WithHint("is its file system mounted?")
 	}
 	return s, archive, nil
@@ -176,6 +176,19 @@ func (a *app) archiveToRead(server, name string) (*config.Server, *walarchive.Ar
 // segmentSize is that of a server's WAL: as its newest backup has it, else as
 // the archive shows, else PostgreSQL's default.
 func segmentSize(ctx context.Context, s *config.Server, archive *walarchive.Archive) (uint64, error) {
+	size, err := recordedSegmentSize(s)
+	if err != nil || size != 0 {
+		return size, err
+	}
+	size, err = archive.SegmentSize(ctx)
+	if size == 0 {
+		size = wal.DefaultSegmentSize
+	}
+	return size, err
+}
+
+// recordedSegmentSize is that of a server's newest backup; 0 when there is none.
+func recordedSegmentSize(s *config.Server) (uint64, error) {
 	newest, err := catalog.Open(catalog.LayoutOf(s)).Resolve("latest")
 	switch {
 	case err == nil && newest.SegmentSize != nil:
@@ -183,9 +196,5 @@ func segmentSize(ctx context.Context, s *config.Server, archive *walarchive.Arch
 	case err != nil && !fault.Is(err, fault.NotFound):
 		return 0, err
 	}
-	size, err := archive.SegmentSize(ctx)
-	if size == 0 {
-		size = wal.DefaultSegmentSize
-	}
-	return size, err
+	return 0, nil
 }

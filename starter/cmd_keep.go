@@ -56,7 +56,7 @@ func (a *app) keep(ctx context.Context, server, ref string, o keepOptions) error
 	if err != nil {
 		return err
 	}
-	cat, err := bucket.Catalog(ctx, s, drivers.OpenURL, &objstore.Policy{Patience: checkPatience})
+	cat, err := bucket.Catalog(ctx, s, drivers.Open, &objstore.Policy{Patience: checkPatience})
 	if err != nil {
 		return err
 	}

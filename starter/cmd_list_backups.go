@@ -161,7 +161,7 @@ func segmentsOf(ctx context.Context, s *config.Server) (report.Segments, error) 
 	if _, err := os.Stat(catalog.LayoutOf(s).XlogDB()); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	archive, err := walarchive.ForServer(s)
+	archive, err := archiveOf(s)
 	if err != nil {
 		return nil, err
 	}

@@ -125,15 +125,17 @@ func (a *app) listWAL(ctx context.Context, s *config.Server, cat *catalog.Catalo
 		return err
 	}
 	var names []string
+	places := map[string]string{}
 	err = archive.Each(ctx, func(e walarchive.Entry) error {
 		if e.Name >= *info.BeginWAL && (bound == "" || e.Name <= bound) && wal.Classify(e.Name) != wal.LabelFile {
 			names = append(names, e.Name)
+			places[e.Name] = archive.Where(e)
 		}
 		return nil
 	})
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		a.say("%s", archive.Path(name))
+		a.say("%s", places[name])
 	}
 	return err
 }

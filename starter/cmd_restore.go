@@ -255,7 +255,7 @@ func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Ca
 }
 
 func sourceOf(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (restore.Source, error) {
-	b, err := bucket.Of(ctx, s, drivers.OpenURL, &objstore.Policy{Patience: transferPatience})
+	b, err := bucket.Of(ctx, s, drivers.Open, &objstore.Policy{Patience: transferPatience})
 	if err != nil {
 		return restore.Source{}, err
 	}

@@ -50,7 +50,7 @@ func (a *app) retention(ctx context.Context, names []string, planOnly bool) erro
 }
 
 func (a *app) retain(ctx context.Context, s *config.Server, planOnly bool) error {
-	d, err := disposal.Of(ctx, s, drivers.OpenURL)
+	d, err := disposal.Of(ctx, s, drivers.Open)
 	if err != nil {
 		return err
 	}

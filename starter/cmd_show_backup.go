@@ -16,7 +16,6 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/report"
-	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
 const references = `A backup is named by its ID, its name, or one of the words latest (last), oldest
@@ -89,7 +88,7 @@ func surroundings(ctx context.Context, s *config.Server, cat *catalog.Catalog, i
 	if b.Segments, err = segmentsOf(ctx, s); err != nil {
 		return b, err
 	}
-	archive, err := walarchive.ForServer(s)
+	archive, err := archiveOf(s)
 	if err != nil {
 		return b, err
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/report"
-	"github.com/holdfast-pg/holdfast/internal/walarchive"
 	"github.com/holdfast-pg/holdfast/internal/window"
 	"github.com/holdfast-pg/holdfast/workflows"
 )
@@ -144,7 +143,7 @@ func (a *app) printRows(rows []report.StatusRow) report.Object {
 
 // windowOf is what a server can be restored to; nil with an error.
 func windowOf(ctx context.Context, s *config.Server, backups []*backupinfo.Info) (*window.Result, error) {
-	archive, err := walarchive.ForServer(s)
+	archive, err := archiveOf(s)
 	if err != nil {
 		return nil, err
 	}

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,9 +86,8 @@ func awaitArchived(ctx context.Context, s *config.Server, name string, within ti
 		if _, err := archive.ArchiveArrived(ctx, time.Now()); err != nil && !fault.Is(err, fault.Refused) {
 			return err
 		}
-		_, err := os.Stat(archive.Path(name))
-		if !errors.Is(err, fs.ErrNotExist) {
-			return fault.Wrap(fault.Internal, "look for", archive.Path(name), err)
+		if stored, err := archive.Has(ctx, name); err != nil || stored {
+			return err
 		}
 		if time.Now().After(deadline) {
 			return fault.New(fault.Internal, "wait for WAL", name, "it was not archived within %s", within).

@@ -61,7 +61,7 @@ func (a *app) verifyBackup(ctx context.Context, s *config.Server, cat *catalog.C
 	if err := verifiable(info); err != nil {
 		return err
 	}
-	b, err := bucket.Of(ctx, s, drivers.OpenURL, &objstore.Policy{Patience: transferPatience})
+	b, err := bucket.Of(ctx, s, drivers.Open, &objstore.Policy{Patience: transferPatience})
 	if err != nil {
 		return err
 	}

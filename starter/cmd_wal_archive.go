@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,8 +15,11 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
+	"github.com/holdfast-pg/holdfast/internal/walahead"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 	"github.com/holdfast-pg/holdfast/internal/walship"
+	"github.com/holdfast-pg/holdfast/internal/walspool"
 )
 
 // remoteOptions say where an archive on another host is.
@@ -44,11 +48,15 @@ func (o *remoteOptions) given(cmd *cobra.Command) (bool, error) {
 func (a *app) cmdWALArchive() *cobra.Command {
 	var o remoteOptions
 	cmd := &cobra.Command{
-		Use: "wal-archive SERVER FILE", Short: "Archive a WAL file: PostgreSQL's archive_command",
+		Use: "wal-archive SERVER FILE", Aliases: []string{"cloud-wal-archive"}, Short: "Archive a WAL file: PostgreSQL's archive_command",
 		Long: `Stores one WAL file in the archive. When it ends with 0, the file is durable; called
 again with the same file it does nothing, and another content under the same name is
 refused. It needs neither the engine nor a connection to PostgreSQL, and runs as the
 user of the PostgreSQL server, which must be able to write to the archive.
+
+When wals_directory is a bucket, up to cloud_wal_archive_parallel segments go there at once:
+those that are ready behind FILE, for which PostgreSQL then gets its answer without a wait.
+A store that cannot be reached is given up after 20 seconds, one that is silent after a minute.
 
 With --host the archive is on another host. The file goes there through ssh with its
 checksum, to "holdfast put-wal" or to Barman's put-wal, and nothing is read or kept here.`,
@@ -83,24 +91,36 @@ func (a *app) walArchive(ctx context.Context, server, path string) error {
 	if err := ensureArchive(catalog.LayoutOf(s), s); err != nil {
 		return err
 	}
-	return archive.Deliver(ctx, path, filepath.Base(path), time.Now())
+	now := time.Now()
+	if s.WALsCloud == nil {
+		return archive.Deliver(ctx, path, filepath.Base(path), now)
+	}
+	// PostgreSQL's host has better uses for memory than what is collected later.
+	debug.SetMemoryLimit(int64(1+max(1, s.CloudWALArchiveParallel)) * (20 << 20))
+	walspool.Sweep(filepath.Dir(path), now)
+	return walahead.Ahead{Archive: archive, Place: placeOf(s), Note: filepath.Join(s.MetaDirectory, "holdfast-wal-ahead.json"),
+		N: s.CloudWALArchiveParallel}.Deliver(ctx, path, now)
 }
 
-// archiveOf is the archive of a server that keeps it in a directory.
+// archiveOf is the archive of a server.
 func archiveOf(s *config.Server) (*walarchive.Archive, error) {
-	if s.WALsCloud != nil {
-		return nil, fault.New(fault.Config, "use the WAL archive of", s.Name, "%s: this version keeps WAL in directories only", s.WALsDirectory)
-	}
-	return walarchive.ForServer(s)
+	return walarchive.ForServer(s, drivers.Open)
 }
+
+// placeOf tells the archives of servers apart.
+func placeOf(s *config.Server) string { return s.WALsDirectory + " " + s.Name }
 
 // ensureArchive creates the directories of a server that was never used. When
 // even their parent is missing, its file system may not be mounted, and nothing
 // is created in its place.
 func ensureArchive(l catalog.Layout, s *config.Server) error {
-	_, err := os.Stat(l.WALDir)
+	dir := l.WALDir
+	if dir == "" {
+		dir = l.XlogDBDir // WAL is in a bucket
+	}
+	_, err := os.Stat(dir)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return fault.Wrap(fault.Internal, "look at", l.WALDir, err)
+		return fault.Wrap(fault.Internal, "look at", dir, err)
 	}
 	if parent := filepath.Dir(filepath.Clean(s.BackupDirectory)); !isDir(parent) {
 		return fault.New(fault.Config, "use the WAL archive of", s.Name, "the directory %s does not exist", parent).

@@ -6,17 +6,28 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/wal"
+	"github.com/holdfast-pg/holdfast/internal/walspool"
 )
+
+// cloudWALRestore is Barman's command for WAL in a bucket, which a server that Barman
+// restored calls.
+const cloudWALRestore = "cloud-wal-restore"
 
 func (a *app) cmdWALRestore() *cobra.Command {
 	var partial bool
 	var o remoteOptions
 	cmd := &cobra.Command{
-		Use: "wal-restore SERVER NAME DEST", Short: "Fetch a WAL file: PostgreSQL's restore_command",
+		Use: "wal-restore SERVER NAME DEST", Aliases: []string{cloudWALRestore}, Short: "Fetch a WAL file: PostgreSQL's restore_command",
 		Long: `Fetches one WAL file, expanded, from the archive or from where it waits to be archived,
 and gives it the name DEST. PostgreSQL asks for files that need not exist: that one
 is missing is no message, only an exit code. PostgreSQL takes every code up to 125
 for a missing file, and would end recovery early: whatever else is wrong has 126.
+
+When wals_directory is a bucket, up to cloud_wal_restore_parallel segments are fetched at
+once: those that follow wait for PostgreSQL beside DEST, in .holdfast-wal-spool. Called
+as cloud-wal-restore it delivers unfinished segments, as Barman does, unless
+--partial=false is given.
 
 With --host the archive is on another host. The file comes from there through ssh, from
 "holdfast get-wal" or Barman's get-wal, and no configuration is read here.`,
@@ -25,6 +36,9 @@ With --host the archive is on another host. The file comes from there through ss
 		Args:        exactly("SERVER", "NAME", "DEST"),
 		Annotations: exitCodes("0 the file is there", "1 the archive does not have it", "126 it could not be read or written, or nothing can be said"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.CalledAs() == cloudWALRestore && !cmd.Flags().Changed("partial") {
+				partial = true
+			}
 			remote, err := o.given(cmd)
 			if err != nil {
 				return a.answerRestore(err)
@@ -62,7 +76,7 @@ func (a *app) answerRestore(err error) error {
 const stopsRecovery = 126
 
 func (a *app) fetchWAL(ctx context.Context, server, name, dest string, partial bool) error {
-	_, archive, err := a.archiveToRead(server, name)
+	s, archive, err := a.archiveToRead(server, name)
 	if err != nil {
 		return err
 	}
@@ -70,5 +84,12 @@ func (a *app) fetchWAL(ctx context.Context, server, name, dest string, partial b
 	if partial {
 		fetch = archive.FetchPartial
 	}
-	return fetch(ctx, name, dest)
+	if s.WALsCloud == nil || s.CloudWALRestoreParallel < 2 {
+		return fetch(ctx, name, dest)
+	}
+	size, err := recordedSegmentSize(s)
+	if err != nil || size == 0 {
+		size = wal.DefaultSegmentSize // a restore does not need the catalogue
+	}
+	return walspool.Spool{Archive: archive, Place: placeOf(s), N: s.CloudWALRestoreParallel, SegmentSize: size}.Fetch(ctx, name, dest, fetch)
 }

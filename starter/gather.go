@@ -93,7 +93,7 @@ func gather(ctx context.Context, s *config.Server, state string, timeout time.Du
 
 // probeStore asks the object store that backups go to.
 func probeStore(ctx context.Context, s *config.Server) error {
-	b, err := bucket.Of(ctx, s, drivers.OpenURL, &objstore.Policy{Patience: checkPatience})
+	b, err := bucket.Of(ctx, s, drivers.Open, &objstore.Policy{Patience: checkPatience})
 	if err != nil || b == nil { // a configuration without a URL is a problem of its own
 		return err
 	}
@@ -243,6 +243,9 @@ func lookIntoStore(ctx context.Context, s *config.Server) check.Store {
 	var st check.Store
 	l := catalog.LayoutOf(s)
 	for _, dir := range []string{l.BackupDir, l.BaseDir, l.MetaDir, l.WALDir, l.XlogDBDir, l.IncomingDir, l.StreamingDir, l.ErrorsDir, l.LockDir} {
+		if dir == "" { // WAL is in a bucket
+			continue
+		}
 		if err := writable(dir); err != nil {
 			st.Directories = append(st.Directories, err)
 		}
@@ -287,7 +290,7 @@ func writable(dir string) error {
 // lookIntoArchive reads the list of WAL and the archive itself, and keeps of
 // the list what came after the last backup.
 func lookIntoArchive(ctx context.Context, s *config.Server, st *check.Store) error {
-	archive, err := walarchive.ForServer(s)
+	archive, err := archiveOf(s)
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 }
 
 // holdfast is the program, built once, where every user can run it.
-func holdfast(t *testing.T) string {
+func holdfast(t testing.TB) string {
 	t.Helper()
 	program.Do(func() {
 		var dir string

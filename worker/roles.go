@@ -79,20 +79,20 @@ func (p *process) serve(ctx context.Context) error {
 	o.Interceptors = interceptors(p.role)
 	w := worker.New(c, queue, o)
 	servers := p.servers()
-	w.RegisterActivity(&activities.Catalogue{Servers: servers, Stores: drivers.OpenURL})
+	w.RegisterActivity(&activities.Catalogue{Servers: servers, Stores: drivers.Open})
 	if p.role == "copy" {
 		w.RegisterActivity(&activities.BaseBackup{Servers: servers, Connect: connect})
 		w.RegisterActivity(&activities.Files{Servers: servers})
-		w.RegisterActivity(&activities.Cloud{Servers: servers, Stores: drivers.OpenURL})
-		w.RegisterActivity(&activities.Proof{Servers: servers, Stores: drivers.OpenURL})
+		w.RegisterActivity(&activities.Cloud{Servers: servers, Stores: drivers.Open})
+		w.RegisterActivity(&activities.Proof{Servers: servers, Stores: drivers.Open})
 	} else {
 		w.RegisterWorkflow(workflows.BackupWorkflow)
 		w.RegisterWorkflow(workflows.ScheduledBackupWorkflow)
 		w.RegisterWorkflow(workflows.MaintenanceWorkflow)
-		w.RegisterActivity(&activities.Maintenance{Servers: servers, Stores: drivers.OpenURL, Running: running(c), Exclusive: connectExclusive})
-		w.RegisterActivity(&activities.Preflight{Servers: servers, Connect: connect, Stores: drivers.OpenURL, Heartbeat: p.heartbeat})
+		w.RegisterActivity(&activities.Maintenance{Servers: servers, Stores: drivers.Open, Running: running(c), Exclusive: connectExclusive})
+		w.RegisterActivity(&activities.Preflight{Servers: servers, Connect: connect, Stores: drivers.Open, Heartbeat: p.heartbeat})
 		w.RegisterActivity(&activities.Hooks{Servers: servers})
-		w.RegisterActivity(&activities.WAL{Servers: servers, Stores: drivers.OpenURL, Connect: connect})
+		w.RegisterActivity(&activities.WAL{Servers: servers, Stores: drivers.Open, Connect: connect})
 	}
 	return p.until(ctx, w)
 }

@@ -12,25 +12,26 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 )
 
-// Opener opens the store of a URL that a server's configuration names.
-type Opener func(ctx context.Context, url string, s *config.Server, p *objstore.Policy) (objstore.Store, error)
-
 // Of is the bucket that has a server's base backups; nil when a directory has them.
-func Of(ctx context.Context, s *config.Server, open Opener, p *objstore.Policy) (*Bucket, error) {
+func Of(ctx context.Context, s *config.Server, stores objstore.Stores, p *objstore.Policy) (*Bucket, error) {
 	if s.BasebackupsCloud == nil {
 		return nil, nil //nolint:nilnil // as said
 	}
-	store, err := open(ctx, s.BasebackupsDirectory, s, p)
+	at, err := objstore.ParseURL(s.BasebackupsDirectory)
 	if err != nil {
 		return nil, err
 	}
-	return Open(store, strings.TrimRight(s.BasebackupsDirectory, "/"), s.Name)
+	store, err := stores(ctx, at, s.CloudOptions, p)
+	if err != nil {
+		return nil, err
+	}
+	return Open(store, at.String(), s.Name)
 }
 
 // Catalog is a server's catalogue; one whose backups are in a bucket is kept in step
 // with that, until ctx ends.
-func Catalog(ctx context.Context, s *config.Server, open Opener, p *objstore.Policy) (*catalog.Catalog, error) {
-	b, err := Of(ctx, s, open, p)
+func Catalog(ctx context.Context, s *config.Server, stores objstore.Stores, p *objstore.Policy) (*catalog.Catalog, error) {
+	b, err := Of(ctx, s, stores, p)
 	if err != nil || b == nil {
 		return catalog.Open(catalog.LayoutOf(s)), err
 	}

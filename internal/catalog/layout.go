@@ -22,7 +22,7 @@ type Layout struct {
 	BackupDir    string // identity.json
 	BaseDir      string // the backups, a directory each
 	MetaDir      string // backup.info files and annotations
-	WALDir       string
+	WALDir       string // "" when the archive is in a bucket
 	XlogDBDir    string
 	IncomingDir  string
 	StreamingDir string
@@ -33,6 +33,9 @@ type Layout struct {
 // EnsureDirs creates what is missing.
 func (l Layout) EnsureDirs() error {
 	for _, dir := range []string{l.BackupDir, l.BaseDir, l.MetaDir, l.WALDir, l.XlogDBDir, l.IncomingDir, l.StreamingDir, l.ErrorsDir, l.LockDir} {
+		if dir == "" {
+			continue
+		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fault.Wrap(fault.Internal, "create directory", dir, err)
 		}

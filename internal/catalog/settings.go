@@ -12,7 +12,11 @@ func LayoutOf(s *config.Server) Layout {
 	if s.BasebackupsCloud != nil {
 		base = filepath.Join(s.BackupDirectory, "base") // only what is ours while a backup is made
 	}
-	return Layout{Server: s.Name, BackupDir: s.BackupDirectory, BaseDir: base, MetaDir: s.MetaDirectory,
+	l := Layout{Server: s.Name, BackupDir: s.BackupDirectory, BaseDir: base, MetaDir: s.MetaDirectory,
 		WALDir: s.WALsDirectory, XlogDBDir: s.XlogDBDirectory, IncomingDir: s.IncomingWALsDirectory, StreamingDir: s.StreamingWALsDirectory,
 		ErrorsDir: s.ErrorsDirectory, LockDir: s.LockDirectory}
+	if s.WALsCloud != nil {
+		l.WALDir = ""
+	}
+	return l
 }

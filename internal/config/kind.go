@@ -57,7 +57,7 @@ var kinds = map[string]kind{
 	"string": {expects: "text", text: true, parse: verbatim},
 	"shell":  {expects: "a shell command", text: true, parse: verbatim},
 	"path":   {expects: "an absolute path", text: true, parse: parsePath},
-	"place": {expects: "an absolute path, s3://..., gs://... or the URL of an Azure container", text: true, parse: func(o *Option, s string) (any, bool) {
+	"place": {expects: "an absolute path, s3://..., gs://..., file:///... or the URL of an Azure container", text: true, parse: func(o *Option, s string) (any, bool) {
 		if _, ok := ParseCloudURL(s); ok {
 			return s, true
 		}

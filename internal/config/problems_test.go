@@ -48,7 +48,7 @@ func TestBadFiles(t *testing.T) {
 			":12: [main] slot_name = A: expected a slot name of lower-case letters, digits and underscores; the line is ignored",
 			":13: [main] tablespace_bandwidth_limit = a: expected tablespace:kB/s pairs separated by blanks; the line is ignored"}, ""},
 		{"bad values without", good + "wals_directory = ftp://x\nworm_mode = maybe\nretention_policy = REDUNDANCY 0\nholdfast_wal_wait = -1s\nholdfast_backup_schedule = * *\nholdfast_endpoint_url = http://a:s3cret@h\nholdfast_s3_addressing_style = paht\n", []string{
-			"!:6: [main] wals_directory = ftp://x: expected an absolute path, s3://..., gs://... or the URL of an Azure container; begin it with a slash",
+			"!:6: [main] wals_directory = ftp://x: expected an absolute path, s3://..., gs://..., file:///... or the URL of an Azure container; begin it with a slash",
 			"!:7: [main] worm_mode = maybe: expected true, t, yes, 1, on, false, f, no, 0 or off",
 			"!:8: [main] retention_policy = REDUNDANCY 0: expected REDUNDANCY n or RECOVERY WINDOW OF n DAYS, WEEKS or MONTHS",
 			"!:9: [main] holdfast_wal_wait = -1s: expected a duration such as 90m, 12h or 2 DAYS",

@@ -23,8 +23,12 @@ func (s *Server) UnsupportedForBackup() []Problem {
 	if s.BasebackupsCloud != nil && s.BackupMethod != MethodLocalToCloud {
 		out = append(out, s.blame(s.option(&s.BasebackupsDirectory), false, "this version backs up into object stores with local-to-cloud only", "use a directory, or backup_method = local-to-cloud"))
 	}
-	if s.WALsCloud != nil {
-		out = append(out, s.blame(s.option(&s.WALsDirectory), false, "this version does not archive WAL into object stores", "use a directory"))
+	if s.WALsCloud != nil && s.Encryption != "" && s.Encryption != "none" {
+		out = append(out, s.blame(s.option(&s.Encryption), false, "WAL in an object store is not encrypted with gpg",
+			"let the store encrypt it (aws_encryption, or the bucket's own setting), or keep WAL in a directory"))
+	}
+	if s.WALsCloud != nil && s.Compression == "custom" {
+		out = append(out, s.blame(s.option(&s.Compression), false, "WAL in an object store cannot have a compression of your own", "use gzip, zstd, lz4, bzip2, xz or snappy"))
 	}
 	sortProblems(out)
 	return out

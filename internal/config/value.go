@@ -146,7 +146,7 @@ func (r Retention) String() string {
 
 // CloudURL is a place in an object store.
 type CloudURL struct {
-	Provider string // aws, gcs, azure
+	Provider string // aws, gcs, azure, file
 	URL      string
 }
 
@@ -156,7 +156,7 @@ func ValidEndpoint(text string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
-// ParseCloudURL recognises the three stores as Barman does.
+// ParseCloudURL recognises the three stores as Barman does, and file:///DIRECTORY.
 func ParseCloudURL(text string) (CloudURL, bool) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
@@ -171,6 +171,8 @@ func ParseCloudURL(text string) (CloudURL, bool) {
 		return CloudURL{"gcs", text}, true
 	case strings.HasSuffix(host, "blob.core.windows.net"):
 		return CloudURL{"azure", text}, true
+	case scheme == "file" && host == "" && rest != "/":
+		return CloudURL{"file", text}, true
 	}
 	return CloudURL{}, false
 }

@@ -42,7 +42,7 @@ func TestValues(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"s3://b/x": "aws", "gs://b": "gcs", "https://console.cloud.google.com/storage/browser/b": "gcs", "https://a.blob.core.windows.net/c": "azure",
-		"/s3/x": "", "s3://": "", "https://example.org/blob.core.windows.net": "", "ftp://b": "",
+		"/s3/x": "", "s3://": "", "https://example.org/blob.core.windows.net": "", "ftp://b": "", "file:///srv/wal": "file", "file:///": "", "file://host/x": "",
 	} {
 		if u, ok := ParseCloudURL(text); ok != (want != "") || u.Provider != want {
 			t.Errorf("%s: %+v", text, u)

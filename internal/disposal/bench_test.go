@@ -89,7 +89,7 @@ func segment(n int) string { return wal.Segment{TLI: 1, No: uint64(n), Size: mib
 func (b *bench) archive(from, to int) {
 	b.t.Helper()
 	for n := from; n <= to; n++ {
-		path := b.Archive.Path(segment(n))
+		path := b.Archive.Where(walarchive.Entry{Name: segment(n)})
 		b.must(os.MkdirAll(filepath.Dir(path), 0o755))
 		b.must(os.WriteFile(path, []byte("wal"), 0o600))
 	}
@@ -113,7 +113,7 @@ func (b *bench) state() (backups, files, lines string) {
 	}
 	var stored, listed []string
 	for n := range 64 {
-		if _, err := os.Stat(b.Archive.Path(segment(n))); err == nil {
+		if _, err := os.Stat(b.Archive.Where(walarchive.Entry{Name: segment(n)})); err == nil {
 			stored = append(stored, fmt.Sprint(n))
 		}
 	}
@@ -142,7 +142,7 @@ func (b *bench) whole() {
 	listed := map[string]bool{}
 	b.must(b.Archive.Each(b.t.Context(), func(e walarchive.Entry) error {
 		listed[e.Name] = true
-		_, err := os.Stat(b.Archive.Path(e.Name))
+		_, err := os.Stat(b.Archive.Where(walarchive.Entry{Name: e.Name}))
 		return err
 	}))
 	ids := []backup.ID{}

@@ -10,7 +10,6 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
-	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/hook"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/retention"
@@ -28,18 +27,14 @@ type Disposal struct {
 // patience is for how long a deletion bears with an object store that does not answer.
 const patience = 30 * time.Second
 
-// Of is the disposal of a server, until ctx ends; open opens the object store that has
-// its backups, if one has.
-func Of(ctx context.Context, s *config.Server, open bucket.Opener) (*Disposal, error) {
-	if s.WALsCloud != nil {
-		return nil, fault.New(fault.Refused, "delete backups of", s.Name, "this version does not delete WAL from object stores").
-			WithHint("delete them with holdfast delete %s BACKUP --from URL, or with barman delete", s.Name)
-	}
-	archive, err := walarchive.ForServer(s)
+// Of is the disposal of a server, until ctx ends; stores opens the object
+// stores that have its backups and WAL, if any have.
+func Of(ctx context.Context, s *config.Server, stores objstore.Stores) (*Disposal, error) {
+	archive, err := walarchive.ForServer(s, stores)
 	if err != nil {
 		return nil, err
 	}
-	cat, err := bucket.Catalog(ctx, s, open, &objstore.Policy{Patience: patience})
+	cat, err := bucket.Catalog(ctx, s, stores, &objstore.Policy{Patience: patience})
 	if err != nil {
 		return nil, err
 	}

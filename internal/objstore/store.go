@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -73,6 +74,9 @@ type Levels interface {
 	// and with nothing but the key. Prefix is "" or ends in a slash. It ends after an error.
 	ListLevel(ctx context.Context, prefix string) iter.Seq2[Object, error]
 }
+
+// Stores opens stores of every kind; package drivers has the list.
+type Stores func(ctx context.Context, at Location, o config.CloudOptions, p *Policy) (Store, error)
 
 // Upload is an object in the making.
 type Upload struct {

@@ -82,9 +82,21 @@ func putParts(ctx context.Context, p *Policy, s Parts, u Upload, data []byte, r 
 
 // fill reads up to size bytes into buf, which grows as they come; last says that r has ended.
 func fill(buf []byte, r io.Reader, size int64) (data []byte, last bool, err error) {
+	var probe [512]byte // a stream that ends where the buffer is full needs no larger one
 	for int64(len(buf)) < size {
 		if len(buf) == cap(buf) {
-			buf = append(make([]byte, 0, min(size, 4*int64(cap(buf)))), buf...)
+			n, err := r.Read(probe[:min(int64(len(probe)), size-int64(len(buf)))])
+			if n > 0 {
+				buf = append(make([]byte, 0, min(size, 4*int64(cap(buf)))), buf...)
+				buf = append(buf, probe[:n]...)
+			}
+			if errors.Is(err, io.EOF) {
+				return buf, true, nil
+			}
+			if err != nil {
+				return nil, false, err
+			}
+			continue
 		}
 		n, err := r.Read(buf[len(buf):min(int64(cap(buf)), size)])
 		buf = buf[:len(buf)+n]

@@ -9,10 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -31,21 +29,28 @@ type Options struct {
 	Batch          int  // most files of the incoming directory that one run archives; 0 for all
 	Streaming      bool // pg_receivewal writes into the streaming directory
 	StreamingBatch int  // most files of that which one run archives; 0 for all
+
+	Bucket *Bucket // where the files are, if not in the layout's directory
 }
 
 // Archive is the WAL archive of one server.
 type Archive struct {
 	layout catalog.Layout
 	opt    Options
+	shelf  shelf
 }
 
 // Open names an archive; it reads and writes nothing.
-func Open(l catalog.Layout, opt Options) *Archive { return &Archive{l, opt} }
-
-// Path is where a file is stored.
-func (a *Archive) Path(name string) string {
-	return filepath.Join(a.layout.WALDir, wal.HashDir(name), name)
+func Open(l catalog.Layout, opt Options) *Archive {
+	a := &Archive{layout: l, opt: opt, shelf: &directory{l.WALDir, opt.Compression}}
+	if opt.Bucket != nil {
+		a.shelf = &bucket{Bucket: *opt.Bucket, server: l.Server, written: opt.Compression.Algorithm}
+	}
+	return a
 }
+
+// Where is the place of a stored file: its path, or the URL of its object.
+func (a *Archive) Where(e Entry) string { return a.shelf.where(e) }
 
 // Archive stores one file. When it returns nil the file is durable and listed.
 // It may be called again, also after a kill: the same content is no error,
@@ -63,7 +68,7 @@ func (a *Archive) Archive(ctx context.Context, src, name string) error {
 		return err
 	}
 	err = a.archive(ctx, src, name)
-	after, lost := a.event(hook.Archive, a.Path(name))
+	after, lost := a.storedEvent(ctx, hook.Archive, name)
 	if lost != nil {
 		after = before
 	}
@@ -96,17 +101,18 @@ func (a *Archive) archive(ctx context.Context, src, name string) error {
 	if err != nil {
 		return err
 	}
-	entry, err := a.store(ctx, in, st, name)
+	form, compress, err := a.form(in, st, name)
+	if err != nil {
+		return err
+	}
+	entry, err := a.shelf.put(ctx, form, st, func(w io.Writer) error { return a.fill(ctx, w, in, form, compress) })
 	if errors.Is(err, fs.ErrExist) {
 		return a.again(ctx, in, name)
 	}
 	if err != nil {
 		return err
 	}
-	if err := a.appendLine(ctx, entry, listedInTail); err != nil {
-		return err
-	}
-	return a.sweepName(name)
+	return a.appendLine(ctx, entry, listedInTail)
 }
 
 // inspect refuses what is no WAL file, or not a whole one.
@@ -163,95 +169,59 @@ func (a *Archive) checkSegment(in *os.File, stored int64, name string) error {
 	return fault.Wrap(fault.Corrupt, "check", in.Name(), wal.CheckPage(head, seg, 0))
 }
 
-// store copies in to its place. The error is fs.ErrExist when the place is taken.
-func (a *Archive) store(ctx context.Context, in *os.File, st fs.FileInfo, name string) (_ Entry, err error) {
-	path := a.Path(name)
-	if _, err := os.Lstat(path); err == nil {
-		return Entry{}, fs.ErrExist
+// form is how in is to be stored, and whether it is still to be compressed for that.
+func (a *Archive) form(in *os.File, st fs.FileInfo, name string) (e Entry, compress bool, err error) {
+	e = Entry{Name: name, Time: seconds(st.ModTime())}
+	head := make([]byte, codec.HeadSize)
+	n, err := in.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return e, false, fault.Wrap(fault.Internal, "read", in.Name(), err)
 	}
-	var out *atomicfile.File
-	for try := 0; ; try++ {
-		err := a.ensureDir(filepath.Dir(path))
-		if err == nil {
-			out, err = atomicfile.Create(path, st.Mode().Perm())
-		}
-		if err == nil {
-			break
-		}
-		// A deletion may prune the directory between the two.
-		if try == 3 || !errors.Is(err, fs.ErrNotExist) {
-			return Entry{}, err
-		}
+	e.Compression = codec.Detect(head[:n])
+	if a.opt.Compression.Marked(head[:n]) {
+		e.Compression = codec.Custom
 	}
-	defer out.Abort()
-	entry := Entry{Name: name, Time: seconds(st.ModTime())}
-	if err = a.fill(ctx, out, in, &entry); err == nil {
-		entry.Size, err = out.Seek(0, io.SeekEnd)
+	if e.Compression == codec.None {
+		e.Compression, compress = a.opt.Compression.Algorithm, a.opt.Compression.Algorithm != codec.None
 	}
-	if err == nil {
-		err = os.Chtimes(out.Name(), st.ModTime(), st.ModTime())
+	// Histories hold no data, and stay clear: what can be restored, and what must
+	// be kept, is to be known without the secret key.
+	if a.opt.Keys.Encrypts() && wal.Classify(name) != wal.HistoryFile {
+		e.Encryption = gpg.Name
 	}
-	if err == nil {
-		err = out.CommitNew()
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		// Another process stored the same name, and swept our temporary file.
-		return entry, fs.ErrExist
-	case errors.Is(err, fs.ErrExist):
-		return entry, err
-	}
-	return entry, fault.Wrap(fault.Internal, "archive", path, err)
+	return e, compress, nil
 }
 
-// fill writes the stored form of in, and enters how it is compressed and encrypted.
-func (a *Archive) fill(ctx context.Context, out *atomicfile.File, in *os.File, entry *Entry) (err error) {
-	if !a.toEncrypt(entry.Name) {
-		entry.Compression, err = a.compress(ctx, out, in)
-		return err
+// fill writes in as it is to be stored.
+func (a *Archive) fill(ctx context.Context, out io.Writer, in *os.File, form Entry, compress bool) error {
+	if form.Encryption == "" {
+		return a.compress(ctx, out, in, compress)
 	}
-	entry.Encryption = gpg.Name
 	sealed, err := a.opt.Keys.NewWriter(ctx, out)
 	if err != nil {
 		return err
 	}
-	entry.Compression, err = a.compress(ctx, sealed, in)
+	err = a.compress(ctx, sealed, in, compress)
 	if cerr := sealed.Close(); cerr != nil {
 		return cerr // why gpg ended says more than the broken pipe
 	}
 	return err
 }
 
-// toEncrypt leaves out histories, which hold no data: what can be restored, and
-// what must be kept, is to be known without the secret key.
-func (a *Archive) toEncrypt(name string) bool {
-	return a.opt.Keys.Encrypts() && wal.Classify(name) != wal.HistoryFile
-}
-
-// compress writes in as the archive keeps it, and says which compression it has.
-func (a *Archive) compress(ctx context.Context, out io.Writer, in *os.File) (codec.Algorithm, error) {
-	head := make([]byte, codec.HeadSize)
-	n, err := in.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return codec.None, err
-	}
+func (a *Archive) compress(ctx context.Context, out io.Writer, in *os.File, compress bool) error {
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
-		return codec.None, err
+		return err
 	}
-	already := codec.Detect(head[:n])
-	if a.opt.Compression.Marked(head[:n]) {
-		already = codec.Custom
-	}
-	if already != codec.None || a.opt.Compression.Algorithm == codec.None {
+	if !compress {
 		_, err := io.Copy(out, in) // in the kernel where the file systems can
-		return already, err
+		return err
 	}
 	w, err := a.opt.Compression.NewWriter(out)
 	if err != nil {
-		return codec.None, err
+		return err
 	}
 	_, err = io.Copy(w, &interruptible{ctx, in})
-	return a.opt.Compression.Algorithm, cmp.Or(err, w.Close())
+	return cmp.Or(err, w.Close())
 }
 
 type interruptible struct {
@@ -266,113 +236,70 @@ func (i *interruptible) Read(p []byte) (int, error) {
 	return i.r.Read(p)
 }
 
-// ensureDir creates a hash directory. Its name is durable before the first
-// file lies in it, so a directory that is not empty needs no second look.
-func (a *Archive) ensureDir(dir string) error {
-	if dir == filepath.Clean(a.layout.WALDir) {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = os.Mkdir(dir, 0o755)
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return fault.Wrap(fault.Internal, "create directory", dir, err)
-		}
-		return atomicfile.SyncDir(a.layout.WALDir)
-	}
-	if err != nil {
-		return fault.Wrap(fault.Internal, "open directory", dir, err)
-	}
-	defer d.Close()
-	if _, err := d.Readdirnames(1); errors.Is(err, io.EOF) {
-		return atomicfile.SyncDir(a.layout.WALDir)
-	}
-	return nil
-}
-
 // again judges a file whose name is taken, and finishes what an interrupted
 // archiving of the same file left undone.
 func (a *Archive) again(ctx context.Context, in *os.File, name string) error {
-	path := a.Path(name)
-	same, err := a.sameContent(ctx, in.Name(), path)
+	stored, entry, err := a.openStored(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer stored.Close()
+	same, err := a.sameContent(ctx, in.Name(), stored)
 	if gpg.IsLocked(err) {
-		same, err = a.sameMoment(in, path)
+		same, err = sameMoment(in, entry)
 	}
 	if err != nil {
 		return err
 	}
 	if !same {
-		ours, err := a.describe(ctx, path)
+		ours, err := a.describeStored(ctx, name)
 		if err != nil {
 			return err
 		}
-		theirs, err := a.describe(ctx, in.Name())
+		theirs, err := a.describeFile(ctx, in.Name())
 		if err != nil {
 			return err
 		}
-		return fault.New(fault.Conflict, "archive", name, "the archive holds another file of this name: %s has %s, %s has %s", path, ours, in.Name(), theirs).
-			WithHint("two servers archive to %s, or a server was restored and continued on its old timeline: give each server a name of its own, and move %s away only when you are sure that no backup needs it", a.layout.Server, path)
+		return fault.New(fault.Conflict, "archive", name, "the archive holds another file of this name: %s has %s, %s has %s", stored.where, ours, in.Name(), theirs).
+			WithHint("two servers archive to %s, or a server was restored and continued on its old timeline: give each server a name of its own, and move %s away only when you are sure that no backup needs it", a.layout.Server, stored.where)
 	}
-	if err := atomicfile.SyncDir(filepath.Dir(path)); err != nil {
-		return err
+	if a.opt.Bucket != nil { // the store dates objects by its own clock
+		st, err := in.Stat()
+		if err != nil {
+			return fault.Wrap(fault.Internal, "stat", in.Name(), err)
+		}
+		entry.Time = seconds(st.ModTime())
 	}
-	entry, err := a.entryOf(path)
-	if err != nil {
-		return err
-	}
-	if err := a.appendLine(ctx, entry, listedAnywhere); err != nil {
-		return err
-	}
-	return a.sweepName(name)
+	return a.appendLine(ctx, entry, listedAnywhere)
 }
 
 // sameMoment stands in for the content of a file that cannot be opened here: it
 // has the time of the one that it was made of.
-func (a *Archive) sameMoment(in *os.File, path string) (bool, error) {
-	ours, err := os.Stat(path)
-	if err != nil {
-		return false, fault.Wrap(fault.Internal, "stat", path, err)
-	}
-	theirs, err := in.Stat()
-	if err != nil {
-		return false, fault.Wrap(fault.Internal, "stat", in.Name(), err)
-	}
-	return ours.ModTime().Equal(theirs.ModTime()), nil
+func sameMoment(in *os.File, stored Entry) (bool, error) {
+	st, err := in.Stat()
+	return err == nil && seconds(st.ModTime()) == stored.Time, fault.Wrap(fault.Internal, "stat", in.Name(), err)
 }
 
-// sweepName removes what killed attempts to store this name left behind.
-func (a *Archive) sweepName(name string) error {
-	return atomicfile.SweepFile(a.Path(name))
+// describeStored is a file's size and hash after expansion, for people who compare.
+func (a *Archive) describeStored(ctx context.Context, name string) (string, error) {
+	c, _, err := a.openStored(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return describe(c)
 }
 
-// entryOf describes a stored file.
-func (a *Archive) entryOf(path string) (Entry, error) {
-	f, err := os.Open(path)
+func (a *Archive) describeFile(ctx context.Context, path string) (string, error) {
+	c, err := a.openFile(ctx, path)
 	if err != nil {
-		return Entry{}, fault.Wrap(fault.Internal, "read", path, err)
+		return "", err
 	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return Entry{}, fault.Wrap(fault.Internal, "stat", path, err)
-	}
-	head := make([]byte, codec.HeadSize)
-	n, err := f.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return Entry{}, fault.Wrap(fault.Internal, "read", path, err)
-	}
-	e := Entry{Name: filepath.Base(path), Size: st.Size(), Time: seconds(st.ModTime())}
-	if gpg.Detect(head[:n]) {
-		e.Encryption = gpg.Name // its compression cannot be seen
-	} else {
-		e.Compression = a.opt.Compression.Detect(head[:n])
-	}
-	return e, nil
+	return describe(c)
 }
 
-// describe is a file's size and hash after expansion, for people who compare.
-func (a *Archive) describe(ctx context.Context, path string) (string, error) {
-	sum, size, err := a.hashContent(ctx, path)
+func describe(c *content) (string, error) {
+	defer c.Close()
+	sum, size, err := hashContent(c)
 	if gpg.IsLocked(err) {
 		return "content that cannot be decrypted here", nil
 	}

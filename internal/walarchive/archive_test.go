@@ -33,6 +33,9 @@ func layout(dir string) catalog.Layout {
 		IncomingDir: d + "/incoming", StreamingDir: d + "/streaming", ErrorsDir: d + "/errors", LockDir: dir}
 }
 
+// Path is where a file is stored.
+func (b *bench) Path(name string) string { return b.Where(walarchive.Entry{Name: name}) }
+
 type bench struct {
 	*walarchive.Archive
 	l   catalog.Layout

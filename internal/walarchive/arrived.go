@@ -130,8 +130,8 @@ func (a *Archive) takeLatest(ctx context.Context, path string, out *Arrived) err
 	if wal.Classify(name) == wal.PartialFile {
 		return nil
 	}
-	if _, err := os.Lstat(a.Path(name)); err == nil {
-		return nil // it is compared when its time to go has come
+	if stored, err := a.Has(ctx, name); err != nil || stored {
+		return err // it is compared when its time to go has come
 	}
 	err := a.Archive(ctx, path, name)
 	switch {

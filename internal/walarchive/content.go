@@ -17,21 +17,38 @@ import (
 // content is a file's bytes after expansion.
 type content struct {
 	io.Reader
-	f   *os.File
-	dec io.Closer
+	where  string
+	stored io.Closer
+	dec    io.Closer
 }
 
-func (a *Archive) open(ctx context.Context, path string) (*content, error) {
+// openFile opens a file that lies beside the archive.
+func (a *Archive) openFile(ctx context.Context, path string) (*content, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "read", path, err)
 	}
-	r, err := a.expand(ctx, f)
+	return a.open(ctx, path, f)
+}
+
+// openStored opens a file of the archive; fs.ErrNotExist when there is none.
+func (a *Archive) openStored(ctx context.Context, name string) (*content, Entry, error) {
+	raw, e, err := a.shelf.get(ctx, name)
 	if err != nil {
-		f.Close()
-		return nil, fault.Wrap(fault.Corrupt, "read", path, err)
+		return nil, e, err
 	}
-	return &content{&interruptible{ctx, r}, f, r}, nil
+	c, err := a.open(ctx, a.shelf.where(e), raw)
+	return c, e, err
+}
+
+// open takes over what is stored.
+func (a *Archive) open(ctx context.Context, where string, stored io.ReadCloser) (*content, error) {
+	r, err := a.expand(ctx, stored)
+	if err != nil {
+		stored.Close()
+		return nil, fault.Wrap(fault.Corrupt, "read", where, err)
+	}
+	return &content{&interruptible{ctx, r}, where, stored, r}, nil
 }
 
 // expand decrypts and expands what is stored, as its content asks for.
@@ -64,7 +81,7 @@ type decrypted struct {
 
 func (d *decrypted) Close() error { return cmp.Or(d.ReadCloser.Close(), d.clear.Close()) }
 
-func (c *content) Close() { c.dec.Close(); c.f.Close() }
+func (c *content) Close() { c.dec.Close(); c.stored.Close() }
 
 // unreadable keeps the kind that the operating system gives an error, and
 // calls everything else damage.
@@ -75,24 +92,20 @@ func unreadable(path string, err error) error {
 	return fault.Wrap(fault.Corrupt, "read", path, err)
 }
 
-func (a *Archive) sameContent(ctx context.Context, one, other string) (bool, error) {
-	x, err := a.open(ctx, one)
+// sameContent compares a file with one that is stored.
+func (a *Archive) sameContent(ctx context.Context, path string, stored *content) (bool, error) {
+	x, err := a.openFile(ctx, path)
 	if err != nil {
 		return false, err
 	}
 	defer x.Close()
-	y, err := a.open(ctx, other)
-	if err != nil {
-		return false, err
-	}
-	defer y.Close()
 	bufA, bufB := make([]byte, 256<<10), make([]byte, 256<<10)
 	for {
 		n, errA := io.ReadFull(x, bufA)
-		m, errB := io.ReadFull(y, bufB)
-		for path, err := range map[string]error{one: errA, other: errB} {
+		m, errB := io.ReadFull(stored, bufB)
+		for where, err := range map[string]error{path: errA, stored.where: errB} {
 			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				return false, unreadable(path, err)
+				return false, unreadable(where, err)
 			}
 		}
 		if !bytes.Equal(bufA[:n], bufB[:m]) {
@@ -104,15 +117,10 @@ func (a *Archive) sameContent(ctx context.Context, one, other string) (bool, err
 	}
 }
 
-func (a *Archive) hashContent(ctx context.Context, path string) (sum [sha256.Size]byte, size int64, err error) {
-	c, err := a.open(ctx, path)
-	if err != nil {
-		return sum, 0, err
-	}
-	defer c.Close()
+func hashContent(c *content) (sum [sha256.Size]byte, size int64, err error) {
 	h := sha256.New()
 	if size, err = io.Copy(h, c); err != nil {
-		return sum, 0, unreadable(path, err)
+		return sum, 0, unreadable(c.where, err)
 	}
 	return [sha256.Size]byte(h.Sum(nil)), size, nil
 }

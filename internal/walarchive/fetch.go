@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
@@ -26,24 +27,40 @@ func (a *Archive) FetchPartial(ctx context.Context, name, dest string) error {
 }
 
 func (a *Archive) fetch(ctx context.Context, name, dest string, partial bool) error {
-	return a.search(name, partial, func(path string) error { return a.deliver(ctx, path, name, dest) })
+	return a.search(ctx, name, partial, func(where string, stored io.ReadCloser) error { return a.deliver(ctx, where, stored, name, dest) })
 }
 
-// search offers take each place where a file may lie, until it succeeds.
-func (a *Archive) search(name string, partial bool, take func(path string) error) error {
+// place is where a file may lie: in the archive, under a name, or elsewhere as a file.
+type place struct{ name, file string }
+
+func (a *Archive) openPlace(ctx context.Context, p place) (where string, stored io.ReadCloser, err error) {
+	if p.file == "" {
+		stored, e, err := a.shelf.get(ctx, p.name)
+		return a.shelf.where(e), stored, err
+	}
+	f, err := os.Open(p.file)
+	return p.file, f, fault.Wrap(fault.Internal, "read", p.file, err)
+}
+
+// search offers take each place where a file may lie, until it succeeds. take closes
+// what it gets.
+func (a *Archive) search(ctx context.Context, name string, partial bool, take func(where string, stored io.ReadCloser) error) error {
 	if wal.Classify(name) == wal.Unknown {
 		return fault.New(fault.Usage, "fetch", name, "it is neither a segment, a backup label, a partial segment nor a history file")
 	}
-	places := []string{a.Path(name), filepath.Join(a.layout.IncomingDir, name), filepath.Join(a.layout.StreamingDir, name)}
+	places := []place{{name: name}, {file: filepath.Join(a.layout.IncomingDir, name)}, {file: filepath.Join(a.layout.StreamingDir, name)}}
 	if partial && wal.Classify(name) == wal.SegmentFile {
 		p := name + ".partial"
-		places = append(places, filepath.Join(a.layout.StreamingDir, p), a.Path(p), filepath.Join(a.layout.IncomingDir, p))
+		places = append(places, place{file: filepath.Join(a.layout.StreamingDir, p)}, place{name: p}, place{file: filepath.Join(a.layout.IncomingDir, p)})
 	}
 	// The archiver may move a file from incoming while we look; it then lies in the archive.
-	places = append(places, a.Path(name))
+	places = append(places, place{name: name})
 	var damaged error
-	for i, path := range places {
-		err := take(path)
+	for i, p := range places {
+		where, stored, err := a.openPlace(ctx, p)
+		if err == nil {
+			err = take(where, stored)
+		}
 		switch {
 		case err == nil:
 			return nil
@@ -60,8 +77,8 @@ func (a *Archive) search(name string, partial bool, take func(path string) error
 	return fault.New(fault.NotFound, "fetch", name, "it is not in the archive of server %s", a.layout.Server)
 }
 
-func (a *Archive) deliver(ctx context.Context, path, name, dest string) error {
-	c, err := a.open(ctx, path)
+func (a *Archive) deliver(ctx context.Context, where string, stored io.ReadCloser, name, dest string) error {
+	c, err := a.open(ctx, where, stored)
 	if err != nil {
 		return err
 	}
@@ -74,11 +91,11 @@ func (a *Archive) deliver(ctx context.Context, path, name, dest string) error {
 		return err
 	}
 	defer out.Abort()
-	n, err := io.Copy(out, &source{c, path})
+	n, err := io.Copy(out, &source{c, where})
 	if err != nil {
 		return fault.Wrap(fault.Internal, "write", dest, err)
 	}
-	if err := a.checkSize(path, name, n); err != nil {
+	if err := a.checkSize(where, name, n); err != nil {
 		return err
 	}
 	return out.Commit()

@@ -14,42 +14,6 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
 
-// scan calls fn with every stored file in the order of names, partial segments
-// included. It sees one directory's names at a time.
-func (a *Archive) scan(ctx context.Context, fn func(path string) error) error {
-	top, err := os.ReadDir(a.layout.WALDir)
-	if err != nil {
-		return fault.Wrap(fault.Internal, "list", a.layout.WALDir, err)
-	}
-	for _, e := range top {
-		if ctx.Err() != nil {
-			return fault.Wrap(fault.Cancelled, "list", a.layout.WALDir, context.Cause(ctx))
-		}
-		path := filepath.Join(a.layout.WALDir, e.Name())
-		if wal.Classify(e.Name()) == wal.HistoryFile {
-			if err := fn(path); err != nil {
-				return err
-			}
-		}
-		if !e.IsDir() || wal.HashDir(e.Name()+"00000000") != e.Name() {
-			continue
-		}
-		names, err := os.ReadDir(path)
-		if err != nil {
-			return fault.Wrap(fault.Internal, "list", path, err)
-		}
-		for _, n := range names {
-			if wal.HashDir(n.Name()) != e.Name() {
-				continue
-			}
-			if err := fn(filepath.Join(path, n.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // Rebuild makes xlog.db anew from the stored files and counts them. Like
 // Barman's it goes by name; unlike it, it keeps partial segments.
 func (a *Archive) Rebuild(ctx context.Context) (map[wal.Kind]int, error) {
@@ -60,14 +24,20 @@ func (a *Archive) Rebuild(ctx context.Context) (map[wal.Kind]int, error) {
 	defer lock.Release()
 	n := map[wal.Kind]int{}
 	err = a.rewrite(func(w *bufio.Writer) error {
-		return a.scan(ctx, func(path string) error {
-			e, err := a.entryOf(path)
+		for f, err := range a.shelf.list(ctx, "") {
+			if err != nil {
+				return err
+			}
+			e, err := f.describe()
 			if err != nil {
 				return err
 			}
 			n[wal.Classify(e.Name)]++
-			return writeEntry(w, e)
-		})
+			if err := writeEntry(w, e); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return n, err
 }
@@ -92,7 +62,11 @@ func (a *Archive) Sweep(now time.Time, age time.Duration) error {
 }
 
 func (a *Archive) writtenTo() ([]string, error) {
-	dirs := []string{a.layout.WALDir, a.layout.XlogDBDir, a.layout.IncomingDir}
+	dirs := []string{a.layout.XlogDBDir, a.layout.IncomingDir}
+	if a.opt.Bucket != nil {
+		return dirs, nil // a store keeps what is unfinished to itself
+	}
+	dirs = append(dirs, a.layout.WALDir)
 	entries, err := os.ReadDir(a.layout.WALDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.Wrap(fault.Internal, "list", a.layout.WALDir, err)

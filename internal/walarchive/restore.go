@@ -2,7 +2,6 @@ package walarchive
 
 import (
 	"context"
-	"path/filepath"
 
 	"github.com/holdfast-pg/holdfast/internal/restoreplan"
 	"github.com/holdfast-pg/holdfast/internal/wal"
@@ -32,16 +31,23 @@ func (a *Archive) ForRestore(ctx context.Context) (restoreplan.Archive, error) {
 
 // Histories reads every history file of the archive.
 func (a *Archive) Histories(ctx context.Context) (map[uint32]wal.History, error) {
-	out := map[uint32]wal.History{}
-	paths, err := filepath.Glob(filepath.Join(a.layout.WALDir, "*.history"))
+	known := map[uint32]bool{}
+	if a.opt.Bucket != nil {
+		if err := a.each(func(e Entry) error {
+			if tli, err := wal.TimelineOf(e.Name); err == nil {
+				known[tli] = true
+			}
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	names, err := a.shelf.histories(ctx, known)
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range paths {
-		name := filepath.Base(path)
-		if wal.Classify(name) != wal.HistoryFile {
-			continue
-		}
+	out := map[uint32]wal.History{}
+	for _, name := range names {
 		tli, err := wal.TimelineOf(name)
 		if err != nil {
 			return nil, err

@@ -20,16 +20,42 @@ type Form struct {
 // Send writes one file to w, from the places where Fetch looks. It is read
 // twice: of a file that turns out not to be whole nothing is sent.
 func (a *Archive) Send(ctx context.Context, name string, w io.Writer, form Form) error {
-	return a.search(name, form.Partial, func(path string) error { return a.send(ctx, path, name, w, form) })
+	return a.search(ctx, name, form.Partial, func(where string, stored io.ReadCloser) error {
+		defer stored.Close()
+		if f, is := stored.(*os.File); is {
+			return a.send(ctx, where, f, name, w, form)
+		}
+		f, err := spooled(&source{&interruptible{ctx, stored}, where})
+		if err != nil {
+			return fault.Wrap(fault.Internal, "fetch", name, err)
+		}
+		defer f.Close()
+		return a.send(ctx, where, f, name, w, form)
+	})
 }
 
-func (a *Archive) send(ctx context.Context, path, name string, w io.Writer, form Form) error {
-	f, err := os.Open(path)
+// spooled is what r yields as a file without a name.
+func spooled(r io.Reader) (*os.File, error) {
+	f, err := os.CreateTemp("", "holdfast-wal-")
 	if err != nil {
-		return fault.Wrap(fault.Internal, "read", path, err)
+		return nil, err
 	}
-	defer f.Close()
-	n, err := a.expandTo(ctx, io.Discard, f)
+	err = os.Remove(f.Name())
+	if err == nil {
+		_, err = io.Copy(f, r)
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (a *Archive) send(ctx context.Context, path string, f *os.File, name string, w io.Writer, form Form) error {
+	n, err := a.expandTo(ctx, io.Discard, path, f)
 	if err == nil {
 		err = a.checkSize(path, name, n)
 	}
@@ -44,24 +70,24 @@ func (a *Archive) send(ctx context.Context, path, name string, w io.Writer, form
 		return fault.Wrap(fault.Internal, "send", name, err)
 	}
 	if form.NewWriter == nil {
-		_, err = a.expandTo(ctx, w, f)
+		_, err = a.expandTo(ctx, w, path, f)
 		return fault.Wrap(fault.Internal, "send", name, err)
 	}
 	z, err := form.NewWriter(w)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "compress", name, err)
 	}
-	_, err = a.expandTo(ctx, z, f)
+	_, err = a.expandTo(ctx, z, path, f)
 	err = cmp.Or(err, z.Close())
 	return fault.Wrap(fault.Internal, "send", name, err)
 }
 
 // expandTo writes the content of f to w.
-func (a *Archive) expandTo(ctx context.Context, w io.Writer, f *os.File) (int64, error) {
+func (a *Archive) expandTo(ctx context.Context, w io.Writer, path string, f *os.File) (int64, error) {
 	r, err := a.expand(ctx, f)
 	if err != nil {
-		return 0, fault.Wrap(fault.Corrupt, "read", f.Name(), err)
+		return 0, fault.Wrap(fault.Corrupt, "read", path, err)
 	}
 	defer r.Close()
-	return io.Copy(w, &source{&interruptible{ctx, r}, f.Name()})
+	return io.Copy(w, &source{&interruptible{ctx, r}, path})
 }

@@ -3,11 +3,7 @@ package walarchive
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/wal"
@@ -21,16 +17,14 @@ func (a *Archive) Following(ctx context.Context, name string, n int, size uint64
 		return nil, err
 	}
 	var out []string
+	present := a.present(ctx)
 	for ; len(out) < n; s = s.Next() {
-		if ctx.Err() != nil {
-			return nil, fault.Wrap(fault.Cancelled, "look for", s.Name(), context.Cause(ctx))
-		}
-		_, err := os.Stat(a.Path(s.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
+		there, err := present(s.Name())
 		if err != nil {
-			return nil, fault.Wrap(fault.Internal, "look for", a.Path(s.Name()), err)
+			return nil, err
+		}
+		if !there {
+			break
 		}
 		out = append(out, s.Name())
 	}
@@ -41,27 +35,25 @@ func (a *Archive) Following(ctx context.Context, name string, n int, size uint64
 // none is stored.
 func (a *Archive) SegmentSize(ctx context.Context) (uint64, error) {
 	newest := ""
-	err := a.scan(ctx, func(path string) error {
-		if wal.Classify(filepath.Base(path)) == wal.SegmentFile {
-			newest = path
+	if err := a.EachStored(ctx, func(name string) {
+		if wal.Classify(name) == wal.SegmentFile {
+			newest = name
 		}
-		return nil
-	})
-	if err != nil || newest == "" {
+	}); err != nil || newest == "" {
 		return 0, err
 	}
-	c, err := a.open(ctx, newest)
+	c, _, err := a.openStored(ctx, newest)
 	if err != nil {
 		return 0, err
 	}
 	defer c.Close()
 	head := make([]byte, wal.LongHeaderSize)
 	if _, err := io.ReadFull(c, head); err != nil {
-		return 0, fault.New(fault.Corrupt, "read", newest, "it is too short: %w", err)
+		return 0, fault.New(fault.Corrupt, "read", c.where, "it is too short: %w", err)
 	}
 	size := uint64(binary.LittleEndian.Uint32(head[segmentSizeAt:]))
 	if !wal.ValidSegmentSize(size) {
-		return 0, fault.New(fault.Corrupt, "read", newest, "its first page says that segments have %d bytes", size)
+		return 0, fault.New(fault.Corrupt, "read", c.where, "its first page says that segments have %d bytes", size)
 	}
 	return size, nil
 }

@@ -5,27 +5,28 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/gpg"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
 
-// Missing lists the segments from begin to end that are not stored. The file
-// system decides, not xlog.db.
+// Missing lists the segments from begin to end that are not stored. The files
+// decide, not xlog.db.
 func (a *Archive) Missing(ctx context.Context, begin, end string, size uint64) ([]string, error) {
 	segments, err := a.between(ctx, begin, end, size)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
+	present := a.present(ctx)
 	for s := range segments {
-		_, err := os.Stat(a.Path(s.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
+		there, err := present(s.Name())
+		if err != nil {
+			return nil, err
+		}
+		if !there {
 			out = append(out, s.Name())
-		} else if err != nil {
-			return nil, fault.Wrap(fault.Internal, "look for", a.Path(s.Name()), err)
 		}
 	}
 	return out, nil
@@ -64,8 +65,7 @@ func (a *Archive) Verify(ctx context.Context, begin, end string, size, systemID 
 }
 
 func (a *Archive) verifySegment(ctx context.Context, s wal.Segment, systemID uint64) error {
-	path := a.Path(s.Name())
-	c, err := a.open(ctx, path)
+	c, _, err := a.openStored(ctx, s.Name())
 	if errors.Is(err, fs.ErrNotExist) {
 		return fault.New(fault.NotFound, "verify WAL", s.Name(), "it is not archived").
 			WithHint("see that archive_command of server %s works, or that the segment waits in %s", a.layout.Server, a.layout.IncomingDir)
@@ -74,6 +74,7 @@ func (a *Archive) verifySegment(ctx context.Context, s wal.Segment, systemID uin
 		return err
 	}
 	defer c.Close()
+	path := c.where
 	head := make([]byte, wal.LongHeaderSize)
 	if n, err := io.ReadFull(c, head); gpg.IsLocked(err) {
 		return err
@@ -138,7 +139,7 @@ func (a *Archive) History(ctx context.Context, tli uint32) (wal.History, error) 
 		return wal.History{TLI: 1}, nil
 	}
 	name := wal.HistoryName(tli)
-	c, err := a.open(ctx, a.Path(name))
+	c, _, err := a.openStored(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return wal.History{}, fault.New(fault.NotFound, "read timeline history", name, "it is not archived").
 			WithHint("copy it from pg_wal of the server: holdfast wal-archive %s pg_wal/%s", a.layout.Server, name)
@@ -148,5 +149,5 @@ func (a *Archive) History(ctx context.Context, tli uint32) (wal.History, error) 
 	}
 	defer c.Close()
 	h, err := wal.ParseHistory(tli, io.LimitReader(c, 16<<20))
-	return h, fault.Wrap(fault.Corrupt, "read timeline history", a.Path(name), err)
+	return h, fault.Wrap(fault.Corrupt, "read timeline history", c.where, err)
 }
