@@ -191,6 +191,7 @@ func TestWALInABucketIsBarmans(t *testing.T) {
 	b.want(1, segmentName(number+2), "check-archived-wal-range", "main", segmentName(2), segmentName(number+2))
 	b.want(1, "the archive is not empty", "check-wal-archive", "main")
 	b.want(0, segmentName(4), "get-wal", "main", segmentName(2), "--peek", "5")
+	b.server()
 	b.write("00000002.history", "1\t0/5000000\tno recovery target specified\n", 0)
 	partial := b.write(segmentName(40)+".partial", "half", size)
 	for _, path := range []string{"00000002.history", segmentName(40) + ".partial"} {
@@ -209,6 +210,27 @@ func TestWALInABucketIsBarmans(t *testing.T) {
 		}
 	}
 	b.want(1, "", "cloud-wal-restore", "--partial=false", "main", segmentName(40), dest)
+}
+
+// server lets Barman's server read a segment of ours, and write one for us.
+func (b *bucket) server() {
+	b.t.Helper()
+	conf, ours, theirs := filepath.Join(b.home, "barman.conf"), segmentName(2), segmentName(60)
+	b.must(os.WriteFile(conf, fmt.Appendf(nil, "[barman]\nbarman_home = %[1]s\nbarman_user = root\nlog_file = %[1]s/barman.log\n[main]\nbackup_method = local-to-cloud\narchiver = on\nconninfo = host=/nowhere\n"+
+		"wals_directory = s3://bucket/some/where\nbasebackups_directory = s3://bucket/some/where\ncompression = zstd\n", b.home), 0o644))
+	dest := filepath.Join(b.home, "served")
+	for _, args := range [][]string{{"cloud-wal-restore", "main", ours, dest}, {"cloud-wal-archive", "main", b.write(theirs, "content of "+theirs, 1<<20)}} {
+		if r := b.barman(append([]string{"AWS_ENDPOINT_URL=" + b.URL, "barman", "-c", conf}, args...)...); r.Exit != 0 {
+			b.t.Errorf("barman %v: exit %d\n%s%s", args, r.Exit, r.Stdout, r.Stderr)
+		}
+	}
+	if got, err := os.ReadFile(dest); err != nil || !bytes.Equal(got, walSegment(b.t, ours, 1<<20, "content of "+ours)) {
+		b.t.Errorf("Barman's server does not read what we wrote: %v", err)
+	}
+	b.want(0, "", "wal-restore", "main", theirs, dest)
+	if got, err := os.ReadFile(dest); err != nil || !bytes.Equal(got, walSegment(b.t, theirs, 1<<20, "content of "+theirs)) {
+		b.t.Errorf("we do not read what Barman's server wrote: %v", err)
+	}
 }
 
 // bent is a way to the store where answers can be bent.
