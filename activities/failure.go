@@ -28,7 +28,10 @@ func (c *Catalogue) AbortCopy(ctx context.Context, ref Ref) error {
 		if _, err := claim(ctx, cat, ref, 0, false); err != nil {
 			return err
 		}
-		return endStrays(ctx, s, cat, ref)
+		if err := endStrays(ctx, s, cat, ref); err != nil {
+			return err
+		}
+		return dropSnapshots(ctx, s, cat, ref.ID, c.Snapshots)
 	})
 }
 

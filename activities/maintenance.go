@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/keeper"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
@@ -25,6 +26,7 @@ type Maintenance struct {
 	Running func(keeper.Owner) (bool, error)
 	// Exclusive connects to a server that may be in exclusive backup mode.
 	Exclusive ConnectExclusive
+	Snapshots snapshot.Open
 }
 
 // Arrived is what became of WAL that others delivered, and that was streamed.
@@ -125,8 +127,11 @@ func (m *Maintenance) giveUp(ctx context.Context, s *config.Server, cat *catalog
 		if err := endStrays(ctx, s, cat, ref); err != nil {
 			return false, err
 		}
+		if err := dropSnapshots(ctx, s, cat, id, m.Snapshots); err != nil {
+			return false, err
+		}
 	}
-	c := Catalogue{Servers: m.Servers}
+	c := Catalogue{Servers: m.Servers, Snapshots: m.Snapshots}
 	return true, c.recordFailed(ctx, ref, Failure{Message: "abandoned: what took this backup ended without saying how"})
 }
 
@@ -203,7 +208,7 @@ func (m *Maintenance) ApplyRetention(ctx context.Context, server string) (Retain
 		if err != nil {
 			return err
 		}
-		d, err := disposal.Of(s)
+		d, err := disposal.Of(s, m.Snapshots)
 		if err != nil {
 			return err
 		}

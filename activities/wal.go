@@ -10,13 +10,15 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
 // WAL has the activities that work on the WAL archive.
 type WAL struct {
-	Servers Servers
-	Connect Connect
+	Servers   Servers
+	Connect   Connect
+	Snapshots snapshot.Open
 }
 
 func (w *WAL) open(ref Ref) (*config.Server, *walarchive.Archive, *backupinfo.Info, error) {
@@ -111,7 +113,7 @@ func (w *WAL) purge(ctx context.Context, ref Ref) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := disposal.Of(s)
+	d, err := disposal.Of(s, w.Snapshots)
 	if err != nil {
 		return nil, err
 	}

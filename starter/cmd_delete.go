@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/providers"
 )
 
 func (a *app) cmdDelete() *cobra.Command {
@@ -62,7 +63,7 @@ func (a *app) delete(ctx context.Context, name string, refs []string) error {
 	if err != nil {
 		return err
 	}
-	d, err := disposal.Of(s)
+	d, err := disposal.Of(s, providers.Open)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/report"
 	"github.com/holdfast-pg/holdfast/internal/retention"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/providers"
 )
 
 func (a *app) cmdRetention() *cobra.Command {
@@ -49,7 +50,7 @@ func (a *app) retention(ctx context.Context, names []string, planOnly bool) erro
 }
 
 func (a *app) retain(ctx context.Context, s *config.Server, planOnly bool) error {
-	d, err := disposal.Of(s)
+	d, err := disposal.Of(s, providers.Open)
 	if err != nil {
 		return err
 	}

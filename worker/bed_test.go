@@ -46,16 +46,21 @@ func newBed(t *testing.T, method, version string, settings ...string) *bed {
 
 // newBedAt keeps the backups in a directory that exists; the settings are PostgreSQL's.
 func newBedAt(t *testing.T, home, method, version string, settings ...string) *bed {
+	return newBedWith(t, stacktest.Options{Version: version, Method: method, Home: home, Config: settings})
+}
+
+func newBedWith(t *testing.T, o stacktest.Options) *bed {
 	b := &bed{}
-	b.Stack = stacktest.Start(t, stacktest.Options{Version: version, OneDatabase: true, Method: method, Tablespaces: []string{"odd name's"}, Home: home, Config: settings,
-		Faults: func(_ string, pid int, point string) {
-			b.mu.Lock()
-			hook, t := b.hook, b.t
-			b.mu.Unlock()
-			if hook != nil {
-				hook(t, pid, point)
-			}
-		}})
+	o.OneDatabase, o.Tablespaces = true, []string{"odd name's"}
+	o.Faults = func(_ string, pid int, point string) {
+		b.mu.Lock()
+		hook, t := b.hook, b.t
+		b.mu.Unlock()
+		if hook != nil {
+			hook(t, pid, point)
+		}
+	}
+	b.Stack = stacktest.Start(t, o)
 	b.Cluster.Fill(t, "plain", "", 10000)
 	b.Cluster.Fill(t, "elsewhere", "odd name's", 5000)
 	b.rows = b.Cluster.Fingerprint(t)

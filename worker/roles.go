@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/keeper"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/providers"
 	"github.com/holdfast-pg/holdfast/workflows"
 	"github.com/holdfast-pg/holdfast/workflows/engine"
 )
@@ -74,19 +75,20 @@ func (p *process) serve(ctx context.Context) error {
 	o.Interceptors = interceptors(p.role)
 	w := worker.New(c, queue, o)
 	servers := p.servers()
-	w.RegisterActivity(&activities.Catalogue{Servers: servers})
+	w.RegisterActivity(&activities.Catalogue{Servers: servers, Snapshots: providers.Open})
 	if p.role == "copy" {
 		w.RegisterActivity(&activities.BaseBackup{Servers: servers, Connect: connect})
 		w.RegisterActivity(&activities.Files{Servers: servers})
-		w.RegisterActivity(&activities.Proof{Servers: servers})
+		w.RegisterActivity(&activities.Snapshots{Servers: servers, Open: providers.Open})
+		w.RegisterActivity(&activities.Proof{Servers: servers, Snapshots: providers.Open})
 	} else {
 		w.RegisterWorkflow(workflows.BackupWorkflow)
 		w.RegisterWorkflow(workflows.ScheduledBackupWorkflow)
 		w.RegisterWorkflow(workflows.MaintenanceWorkflow)
-		w.RegisterActivity(&activities.Maintenance{Servers: servers, Running: running(c), Exclusive: connectExclusive})
-		w.RegisterActivity(&activities.Preflight{Servers: servers, Connect: connect, Heartbeat: p.heartbeat})
+		w.RegisterActivity(&activities.Maintenance{Servers: servers, Running: running(c), Exclusive: connectExclusive, Snapshots: providers.Open})
+		w.RegisterActivity(&activities.Preflight{Servers: servers, Connect: connect, Snapshots: providers.Open, Heartbeat: p.heartbeat})
 		w.RegisterActivity(&activities.Hooks{Servers: servers})
-		w.RegisterActivity(&activities.WAL{Servers: servers, Connect: connect})
+		w.RegisterActivity(&activities.WAL{Servers: servers, Connect: connect, Snapshots: providers.Open})
 	}
 	return p.until(ctx, w)
 }

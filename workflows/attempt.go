@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/holdfast-pg/holdfast/activities"
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -161,6 +162,10 @@ func (a *attempt) worthAgain(err error) bool {
 func (a *attempt) startCopy(ctx workflow.Context) workflow.Future {
 	var b *activities.BaseBackup
 	var f *activities.Files
+	if a.plan.Method == config.MethodSnapshot {
+		var s *activities.Snapshots
+		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, heavy("makes snapshots of the disks", a.plan)), s.CutSnapshots, a.ref, a.plan)
+	}
 	if a.plan.Method == "postgres" {
 		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, heavy("pg_basebackup copies the cluster", a.plan)), b.CopyBaseBackup, a.ref)
 	}

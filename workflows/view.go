@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/activities"
 	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/report"
 )
 
@@ -131,7 +132,11 @@ func (v *view) starting(attempt int) string {
 }
 
 func (v *view) copying(s activities.HeldSession, attempt int) string {
-	text := fmt.Sprintf("Copies the cluster, from WAL position %s on.", s.Begin.LSN)
+	what := "Copies the cluster"
+	if v.plan.Method == config.MethodSnapshot {
+		what = "Makes snapshots of the disks of the cluster"
+	}
+	text := fmt.Sprintf("%s, from WAL position %s on.", what, s.Begin.LSN)
 	if s.BackendPID != 0 {
 		text += fmt.Sprintf(" PostgreSQL's session has PID %d.", s.BackendPID)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 )
 
 // ExtraVersion is the version of Extra that is written.
@@ -20,15 +21,16 @@ const ExtraVersion = 1
 // Extra is what only we know of a backup. It lies beside backup.info, to which
 // no key may be added.
 type Extra struct {
-	Version       int       `json:"version"`
-	WorkflowID    string    `json:"workflow_id,omitempty"`
-	RunID         string    `json:"run_id,omitempty"`
-	Method        string    `json:"method,omitempty"`
-	Attempts      []Attempt `json:"attempts,omitempty"`
-	FirstError    string    `json:"first_error,omitempty"` // what made the backup fail
-	Proof         *Proof    `json:"proof,omitempty"`
-	TablespaceMap string    `json:"tablespace_map,omitempty"` // the server's, relative to the backup's directory
-	RestorePoint  string    `json:"restore_point,omitempty"`  // in the WAL behind the backup
+	Version       int              `json:"version"`
+	WorkflowID    string           `json:"workflow_id,omitempty"`
+	RunID         string           `json:"run_id,omitempty"`
+	Method        string           `json:"method,omitempty"`
+	Attempts      []Attempt        `json:"attempts,omitempty"`
+	FirstError    string           `json:"first_error,omitempty"` // what made the backup fail
+	Proof         *Proof           `json:"proof,omitempty"`
+	TablespaceMap string           `json:"tablespace_map,omitempty"` // the server's, relative to the backup's directory
+	RestorePoint  string           `json:"restore_point,omitempty"`  // in the WAL behind the backup
+	Snapshots     *snapshot.Record `json:"snapshots_info,omitempty"` // of a backup that consists of them
 
 	unknown map[string]json.RawMessage // of a later version; kept
 }

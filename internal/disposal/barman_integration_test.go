@@ -73,7 +73,7 @@ func (s *site) disposal(server string) *disposal.Disposal {
 	s.t.Helper()
 	settings, err := s.cfg.Server(server)
 	s.must(err)
-	d, err := disposal.Of(settings)
+	d, err := disposal.Of(settings, nil)
 	s.must(err)
 	return d
 }

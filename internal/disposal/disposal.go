@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/hook"
 	"github.com/holdfast-pg/holdfast/internal/retention"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
@@ -21,10 +22,12 @@ type Disposal struct {
 	Archive *walarchive.Archive
 	Policy  retention.Policy
 	Hooks   *hook.Hooks
+	// Snapshots deletes those of a backup that its record names, and others of it.
+	Snapshots func(ctx context.Context, id backup.ID, record *snapshot.Record) error
 }
 
-// Of is the disposal of a server.
-func Of(s *config.Server) (*Disposal, error) {
+// Of is the disposal of a server, which reaches snapshots with open.
+func Of(s *config.Server, open snapshot.Open) (*Disposal, error) {
 	if s.BasebackupsCloud != nil || s.WALsCloud != nil {
 		return nil, fault.New(fault.Refused, "delete backups of", s.Name, "this version does not delete from object stores").
 			WithHint("delete them with holdfast delete %s BACKUP --from URL, or with barman delete", s.Name)
@@ -33,7 +36,22 @@ func Of(s *config.Server) (*Disposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Disposal{catalog.Open(catalog.LayoutOf(s)), archive, PolicyOf(s), hook.Of(s)}, nil
+	return &Disposal{catalog.Open(catalog.LayoutOf(s)), archive, PolicyOf(s), hook.Of(s), func(ctx context.Context, id backup.ID, record *snapshot.Record) error {
+		return deleteSnapshots(ctx, s, open, id, record)
+	}}, nil
+}
+
+func deleteSnapshots(ctx context.Context, s *config.Server, open snapshot.Open, id backup.ID, record *snapshot.Record) error {
+	if s.BackupMethod != config.MethodSnapshot || s.SnapshotProvider != record.Provider || s.SnapshotInstance != record.Info.Instance {
+		return fault.New(fault.Refused, "delete the snapshots of backup", string(id), "they are those of %s on %s, and server %s makes none of these now", record.Provider, record.Info.Instance, s.Name).
+			WithHint("delete the backup while section [%s] has backup_method = snapshot, snapshot_provider = %s and snapshot_instance = %s", s.Name, record.Provider, record.Info.Instance)
+	}
+	disks, err := open(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer disks.Close()
+	return snapshot.RemoveAll(ctx, disks, snapshot.OwnerOf(s), id, record)
 }
 
 // PolicyOf is the policy that a server's settings describe.

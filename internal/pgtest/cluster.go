@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type Options struct {
 	NewIdentity    bool     // a system identifier of its own, at the price of an initdb
 	OneDatabase    bool     // the database postgres and no template: a third of the files
 	SegmentMB      int      // wal_segment_size, at the price of an initdb; 0 for the default
+	Data           string   // a directory in which the data directory is made; empty for a new one
+	Spaces         string   // the same for tablespaces
 }
 
 // Cluster is a running PostgreSQL server.
@@ -53,6 +56,10 @@ func Start(t testing.TB, o Options) *Cluster {
 		Version: o.Version, BinDir: BinDir(t, o.Version), DataDir: filepath.Join(home, "data"), SocketDir: home,
 		Port: FreePort(t), Tablespaces: map[string]string{},
 	}
+	if o.Data != "" {
+		c.DataDir = filepath.Join(o.Data, "data")
+	}
+	spaces := cmp.Or(o.Spaces, filepath.Join(home, "tablespaces"))
 	switch {
 	case o.SegmentMB > 0:
 		initdb(t, c.BinDir, c.DataDir, fmt.Sprintf("--wal-segsize=%d", o.SegmentMB))
@@ -78,9 +85,9 @@ func Start(t testing.TB, o Options) *Cluster {
 	t.Cleanup(func() { c.end(t) })
 	c.await(t, false)
 	for _, name := range o.Tablespaces {
-		dir := filepath.Join(home, "tablespaces", strings.ReplaceAll(name, "'", "_")) // PostgreSQL refuses quotes in a location
+		dir := filepath.Join(spaces, strings.ReplaceAll(name, "'", "_")) // PostgreSQL refuses quotes in a location
 		must(t, os.MkdirAll(dir, 0o700))
-		own(t, filepath.Join(home, "tablespaces"))
+		own(t, spaces)
 		c.Tablespaces[name] = dir
 		c.Exec(t, fmt.Sprintf("CREATE TABLESPACE %s LOCATION '%s'", quoted(name), dir))
 	}

@@ -1,0 +1,231 @@
+//go:build integration
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/barmantest"
+	"github.com/holdfast-pg/holdfast/internal/catalog"
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/pgtest"
+	"github.com/holdfast-pg/holdfast/internal/stacktest"
+)
+
+// disks are two file systems with a directory each, that of the cluster and that of
+// its tablespaces, of which snapshots can be made.
+type disks struct {
+	provider     string
+	roots        [2]string // where they are mounted
+	data, spaces string
+	tools        string // a directory for programs
+}
+
+// newDisks makes them in files: btrfs with subvolumes, or XFS with directories.
+func newDisks(t *testing.T, provider string) *disks {
+	t.Helper()
+	dir := pgtest.Dir(t)
+	d := &disks{provider: provider, tools: filepath.Join(dir, "tools")}
+	script := `mkfs.btrfs -q "$1"; mkdir "$2"; mount -o loop,user_subvol_rm_allowed "$1" "$2"; btrfs -q subvolume create "$2/vol ume"`
+	if provider == "command" {
+		script = `mkfs.xfs -q -m reflink=1 "$1"; mkdir "$2"; mount -o loop "$1" "$2"; mkdir "$2/vol ume" "$2/keep"; chown postgres "$2/keep"`
+	}
+	for i := range d.roots {
+		image := filepath.Join(dir, fmt.Sprintf("image-%d", i))
+		d.roots[i] = filepath.Join(dir, fmt.Sprintf("disk %d", i))
+		if out, err := exec.Command("sh", "-ec", `truncate -s 2G "$1"; `+script+`; chown postgres "$2" "$2/vol ume"; chmod 755 "$2/vol ume"`, "sh", image, d.roots[i]).CombinedOutput(); err != nil {
+			t.Fatalf("a file system for snapshots cannot be mounted (the tests run as root): %v: %s", err, out)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(d.roots[i], unix.MNT_DETACH) })
+	}
+	d.data, d.spaces = filepath.Join(d.roots[0], "vol ume"), filepath.Join(d.roots[1], "vol ume")
+	if err := os.Mkdir(d.tools, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// settings are the lines of the server's section.
+func (d *disks) settings(t *testing.T) []string {
+	t.Helper()
+	lines := []string{"snapshot_provider = " + d.provider, "snapshot_instance = localhost", "snapshot_disks = " + d.data + "," + d.spaces}
+	if d.provider != "command" {
+		return lines
+	}
+	text, err := os.ReadFile("../deploy/snapshot/reflink")
+	program := filepath.Join(d.tools, "reflink")
+	if err := errors.Join(err, os.WriteFile(program, text, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"create", "list", "delete"} {
+		lines = append(lines, fmt.Sprintf("holdfast_snapshot_%s_command = %s %s '%s/keep' '%s/keep'", verb, program, verb, d.roots[0], d.roots[1]))
+	}
+	return lines
+}
+
+// made are the snapshots that there are.
+func (d *disks) made(t *testing.T) []string {
+	t.Helper()
+	keep := ".holdfast-snapshots"
+	if d.provider == "command" {
+		keep = "keep"
+	}
+	var out []string
+	for _, root := range d.roots {
+		found, err := filepath.Glob(filepath.Join(root, keep, "*", "*", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, found...)
+	}
+	return out
+}
+
+// newSnapshotBed is a bed whose cluster lies on disks.
+func newSnapshotBed(t *testing.T, provider, version string, settings ...string) (*bed, *disks) {
+	d := newDisks(t, provider)
+	b := newBedWith(t, stacktest.Options{Version: version, Method: config.MethodSnapshot, Settings: slices.Concat(d.settings(t), settings), Data: d.data, Spaces: d.spaces})
+	return b, d
+}
+
+// onlyThese makes sure that there is one snapshot of each disk for the backup, and no other.
+func (d *disks) onlyThese(t *testing.T, id backup.ID) {
+	t.Helper()
+	made := d.made(t)
+	for _, path := range made {
+		if !strings.HasSuffix(path, "-"+strings.ToLower(string(id))) {
+			t.Errorf("%s is not of backup %s", path, id)
+		}
+	}
+	if len(made) != 2 || made[0] == made[1] {
+		t.Errorf("the snapshots are %q", made)
+	}
+}
+
+// TestSnapshot: a backup of a server that works is DONE, is cloned and started while
+// the server goes on, and goes with its snapshots when it is deleted.
+func TestSnapshot(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ provider, version, options string }{
+		{"btrfs", "18", ""}, {"btrfs", pgtest.AllVersions()[0], "backup_options = exclusive_backup"}, {"command", "15", ""},
+	} {
+		t.Run(c.provider+"/"+c.version, func(t *testing.T) {
+			t.Parallel()
+			b, d := newSnapshotBed(t, c.provider, c.version, c.options)
+			f := &field{bed: b, primary: b.Cluster}
+			f.pgbench(t, "--initialize", "--quiet", "--scale=2").wait(t)
+			work := f.pgbench(t, "--no-vacuum", "--client=2", "--time=600", "--rate=50")
+			got := b.backup(t)
+			work.stop(t)
+			f.idle(t)
+			b.rows = b.Cluster.Fingerprint(t)
+			f.archived(t)
+			d.onlyThese(t, got.ID)
+			info, err := b.cat.Get(got.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			took := info.EndTime.Sub(*info.BeginTime)
+			t.Logf("in backup mode for %s", took)
+			if want := "snapshot-" + map[bool]string{true: "exclusive", false: "concurrent"}[c.options != ""]; *info.Mode != want || took > 20*time.Second {
+				t.Errorf("mode %s, not %s, in backup mode for %s", *info.Mode, want, took)
+			}
+			t.Run("told", func(t *testing.T) { b.told(t, d, got.ID) })
+			t.Run("cloned", func(t *testing.T) { b.cloned(t, d, got.ID) })
+			if c.version == barmantest.PostgreSQL {
+				t.Run("Barman", func(t *testing.T) {
+					for _, args := range [][]string{{"list-backups", stacktest.Server}, {"show-backup", stacktest.Server, string(got.ID)}} {
+						if out := b.barman(t, filepath.Join(pgtest.Dir(t), "none"), args...); !strings.Contains(out, string(got.ID)) {
+							t.Errorf("Barman says %s", out)
+						}
+					}
+				})
+			}
+			b.Must(t, "delete", stacktest.Server, string(got.ID))
+			if left := d.made(t); len(left) > 0 {
+				t.Errorf("left of a deleted backup: %q", left)
+			}
+		})
+	}
+}
+
+// told: show-backup names the snapshots.
+func (b *bed) told(t *testing.T, d *disks, id backup.ID) {
+	text := b.Must(t, "show-backup", stacktest.Server, string(id)).Stdout
+	var said map[string]struct {
+		Info struct {
+			Provider  string `json:"provider"`
+			Snapshots []struct {
+				Mount    map[string]string `json:"mount"`
+				Provider map[string]any    `json:"provider"`
+			} `json:"snapshots"`
+		} `json:"snapshots_info"`
+	}
+	if err := json.Unmarshal([]byte(b.Must(t, "-f", "json", "show-backup", stacktest.Server, string(id)).Stdout), &said); err != nil {
+		t.Fatal(err)
+	}
+	info := said[stacktest.Server].Info
+	if info.Provider != d.provider || len(info.Snapshots) != 2 {
+		t.Fatalf("snapshots_info is %+v", info)
+	}
+	for i, s := range info.Snapshots {
+		if s.Mount["mount_point"] != d.roots[i] || !strings.Contains(s.Mount["mount_options"], "rw") {
+			t.Errorf("mount %v, not %s", s.Mount, d.roots[i])
+		}
+		if name, _ := s.Provider["snapshot_name"].(string); name == "" || !strings.Contains(text, name) {
+			t.Errorf("%v is not in %s", s.Provider, text)
+		}
+	}
+}
+
+// cloned restores beside the source, which runs on, and changes the clone.
+func (b *bed) cloned(t *testing.T, d *disks, id backup.ID) {
+	info, err := b.cat.Get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dest := filepath.Join(d.roots[0], "clone")
+	space := filepath.Join(d.roots[1], "clone")
+	before := d.used(t)
+	began := time.Now()
+	b.Must(t, "restore", stacktest.Server, string(id), dest, "--tablespace", info.Tablespaces[0].Name+":"+space)
+	t.Logf("restored in %s, %d KiB used, of a cluster of %d", time.Since(began), (d.used(t)-before)>>10, *info.ClusterSize>>10)
+	c := pgtest.NewFromDataDir(t, b.Cluster.Version, dest)
+	if rows := c.Fingerprint(t); rows != b.rows {
+		t.Error("the rows of the clone are not those of the source")
+	}
+	c.AmCheck(t)
+	c.Exec(t, "DROP TABLE elsewhere; CREATE TABLE mine AS SELECT * FROM plain")
+	c.Stop(t, pgtest.Immediate)
+	if rows := b.Cluster.Fingerprint(t); rows != b.rows {
+		t.Error("the source has other rows than before the clone was changed")
+	}
+}
+
+// used are the bytes in use on both disks.
+func (d *disks) used(t *testing.T) (bytes int64) {
+	t.Helper()
+	for _, root := range d.roots {
+		var st unix.Statfs_t
+		unix.Sync()
+		if err := unix.Statfs(root, &st); err != nil {
+			t.Fatal(err)
+		}
+		bytes += int64(st.Blocks-st.Bfree) * st.Bsize
+	}
+	return bytes
+}
+
+var _ = catalog.Extra{}
