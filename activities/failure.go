@@ -62,6 +62,7 @@ type Failure struct {
 	Message   string `json:"message"`
 	Cancelled bool   `json:"cancelled"`
 	Disk      bool   `json:"disk"` // for want of space
+	Hint      string `json:"hint,omitempty"`
 }
 
 // RecordFailed marks a backup that is given up. What was copied stays until the
@@ -89,6 +90,7 @@ func (c *Catalogue) recordFailed(ctx context.Context, ref Ref, f Failure) error 
 		text = fmt.Sprintf("failure in phase %s (%s)", f.Phase, first)
 	}
 	info.Status, info.Error, extra.FirstError = backup.Failed, &text, f.Message
+	extra.Hint = f.Hint
 	if err := cat.Save(info); err != nil {
 		return err
 	}

@@ -57,6 +57,10 @@ func (a *app) showBackup(ctx context.Context, name, ref string) error {
 		a.warn("%v", err)
 		extra = &catalog.Extra{}
 	}
+	if extra.Snapshots != nil {
+		v := extra.Snapshots.Value()
+		b.Snapshots = &v
+	}
 	a.json[s.Name] = b.JSON()
 	if a.format == "json" || a.quiet {
 		return nil
@@ -66,7 +70,7 @@ func (a *app) showBackup(ctx context.Context, name, ref string) error {
 
 // surroundings collects what is told of a backup beside itself.
 func surroundings(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (report.Backup, error) {
-	b := report.Backup{Info: info, Retention: "not enforced"}
+	b := report.Backup{Info: info, Retention: "not enforced", Snapshots: info.Snapshots}
 	survey, err := cat.Survey()
 	if err != nil {
 		return b, err
@@ -137,7 +141,7 @@ func ourSection(e *catalog.Extra) []report.Section {
 		}
 		rows = append(rows, report.Row{Label: fmt.Sprintf("Attempt %d", t.Number), Value: text})
 	}
-	rows = append(rows, report.Row{Label: "First error", Value: e.FirstError}, report.Row{Label: "Workflow", Value: e.WorkflowID})
+	rows = append(rows, report.Row{Label: "First error", Value: e.FirstError}, report.Row{Label: "What to do", Value: e.Hint}, report.Row{Label: "Workflow", Value: e.WorkflowID})
 	if e.Method == "" && len(e.Attempts) == 0 && e.Proof == nil {
 		return nil
 	}

@@ -165,7 +165,7 @@ func (r *run) fail(ctx workflow.Context, cause error) {
 			workflow.GetLogger(ctx).Warn("the server may still be in backup mode; the maintenance ends it", "error", err)
 		}
 	}
-	failed := activities.Failure{Phase: r.view.now, Message: f.Error(), Cancelled: fault.Is(f, fault.Cancelled), Disk: fault.Is(f, fault.Disk)}
+	failed := activities.Failure{Phase: r.view.now, Message: f.Error(), Cancelled: fault.Is(f, fault.Cancelled), Disk: fault.Is(f, fault.Disk), Hint: fault.HintOf(f)}
 	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, light("records why the backup failed", r.plan)), c.RecordFailed, ref, failed).Get(ctx, nil); err != nil {
 		workflow.GetLogger(ctx).Error("the failure could not be recorded", "error", err)
 	}

@@ -27,6 +27,7 @@ type Extra struct {
 	Method        string           `json:"method,omitempty"`
 	Attempts      []Attempt        `json:"attempts,omitempty"`
 	FirstError    string           `json:"first_error,omitempty"` // what made the backup fail
+	Hint          string           `json:"hint,omitempty"`        // what to do about that
 	Proof         *Proof           `json:"proof,omitempty"`
 	TablespaceMap string           `json:"tablespace_map,omitempty"` // the server's, relative to the backup's directory
 	RestorePoint  string           `json:"restore_point,omitempty"`  // in the WAL behind the backup

@@ -1,8 +1,12 @@
 package snapshot
 
 import (
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
+
+	"github.com/holdfast-pg/holdfast/internal/pylit"
 )
 
 // Record is what is kept of a backup's snapshots: in the shape that Barman gives
@@ -79,4 +83,24 @@ func (r *Record) find(key string) (RecordedSnapshot, string) {
 		}
 	}
 	return RecordedSnapshot{}, ""
+}
+
+// Value is the record as snapshots_info would have it.
+func (r *Record) Value() pylit.Value {
+	var list []pylit.Value
+	for _, s := range r.Snapshots {
+		one := []pylit.Pair{pylit.P("device_name", pylit.Str(s.Provider.Disk)), pylit.P("snapshot_name", pylit.Str(s.Provider.Name)), pylit.P("snapshot_id", pylit.Str(s.Provider.ID))}
+		if s.Provider.Path != "" {
+			one = append(one, pylit.P("snapshot_path", pylit.Str(s.Provider.Path)))
+		}
+		var holds []pylit.Pair
+		for _, key := range slices.Sorted(maps.Keys(s.Provider.Holds)) {
+			holds = append(holds, pylit.P(key, pylit.Str(s.Provider.Holds[key])))
+		}
+		one = append(one, pylit.P("holds", pylit.D(holds...)))
+		list = append(list, pylit.D(
+			pylit.P("mount", pylit.D(pylit.P("mount_options", pylit.Str(s.Mount.Options)), pylit.P("mount_point", pylit.Str(s.Mount.Point)))),
+			pylit.P("provider", pylit.D(one...))))
+	}
+	return pylit.D(pylit.P("provider", pylit.Str(r.Provider)), pylit.P("provider_info", pylit.D(pylit.P("instance", pylit.Str(r.Info.Instance)))), pylit.P("snapshots", pylit.L(list...)))
 }

@@ -145,7 +145,8 @@ if [ -d "$r"/`+snapshot.Words(owner)+` ]; then find "$r"/`+snapshot.Words(owner)
 // file system is mounted with user_subvol_rm_allowed.
 func (p *Provider) Delete(ctx context.Context, s snapshot.Snapshot) error {
 	if !filepath.IsAbs(s.ID) || filepath.Base(s.ID) != s.Name {
-		return fault.New(fault.Refused, "delete snapshot", s.ID, "it is not the path of a snapshot named %s", s.Name)
+		return fault.New(fault.Refused, "delete snapshot", s.ID, "it is not the path of a snapshot named %s", s.Name).
+			WithHint("it was not made with these settings: look at it, and delete it by hand if it is nothing")
 	}
 	_, err := p.Tools.Script(ctx, "delete snapshot", s.ID, "s="+snapshot.Words(s.ID)+`; if [ -e "$s" ]; then
 `+p.Tools.Command("btrfs", "-q", "subvolume", "delete")+` "$s" || {

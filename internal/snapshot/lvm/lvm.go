@@ -114,7 +114,8 @@ func (p *Provider) List(ctx context.Context, owner string) ([]snapshot.Snapshot,
 // Delete removes a snapshot that is not in use.
 func (p *Provider) Delete(ctx context.Context, s snapshot.Snapshot) error {
 	if group, name, is := strings.Cut(s.ID, "/"); !is || group == "" || name != s.Name {
-		return fault.New(fault.Refused, "delete snapshot", s.ID, "it is not a volume named %s", s.Name)
+		return fault.New(fault.Refused, "delete snapshot", s.ID, "it is not a volume named %s", s.Name).
+			WithHint("it was not made with these settings: look at it, and delete it by hand if it is nothing")
 	}
 	_, err := p.Tools.Script(ctx, "delete snapshot", s.ID, p.Tools.Command("lvremove", "-q", "-y", s.ID))
 	if absent(err) {

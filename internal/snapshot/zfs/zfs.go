@@ -134,7 +134,8 @@ func (p *Provider) List(ctx context.Context, owner string) ([]snapshot.Snapshot,
 // Delete destroys a snapshot. Clones of it keep ZFS from doing so.
 func (p *Provider) Delete(ctx context.Context, s snapshot.Snapshot) error {
 	if dataset, name, is := strings.Cut(s.ID, "@"); !is || dataset == "" || name != s.Name {
-		return fault.New(fault.Refused, "delete snapshot", strconv.Quote(s.ID), "it is not a snapshot named %s", s.Name)
+		return fault.New(fault.Refused, "delete snapshot", strconv.Quote(s.ID), "it is not a snapshot named %s", s.Name).
+			WithHint("it was not made with these settings: look at it, and delete it by hand if it is nothing")
 	}
 	_, err := p.Tools.Script(ctx, "delete snapshot", s.ID, p.Tools.Command("zfs", "destroy", s.ID))
 	if absent(err) {
