@@ -29,8 +29,9 @@ const patience = 5 * time.Minute
 // bed is a stack with rows, and what is to happen in the backup that runs.
 type bed struct {
 	*stacktest.Stack
-	rows string
-	cat  *catalog.Catalog
+	rows   string
+	cat    *catalog.Catalog
+	*disks // of a snapshot bed
 
 	mu   sync.Mutex
 	hook hook

@@ -18,7 +18,6 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/barmantest"
-	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 	"github.com/holdfast-pg/holdfast/internal/stacktest"
@@ -94,10 +93,59 @@ func (d *disks) made(t *testing.T) []string {
 }
 
 // newSnapshotBed is a bed whose cluster lies on disks.
-func newSnapshotBed(t *testing.T, provider, version string, settings ...string) (*bed, *disks) {
+func newSnapshotBed(t *testing.T, provider, version string, settings ...string) *bed {
 	d := newDisks(t, provider)
-	b := newBedWith(t, stacktest.Options{Version: version, Method: config.MethodSnapshot, Settings: slices.Concat(d.settings(t), settings), Data: d.data, Spaces: d.spaces})
-	return b, d
+	d.bend(t)
+	settings = append(slices.Concat(d.settings(t), settings), "path_prefix = "+d.tools+":"+pgtest.BinDir(t, version))
+	b := newBedWith(t, stacktest.Options{Version: version, Method: config.MethodSnapshot, Settings: settings, Data: d.data, Spaces: d.spaces})
+	b.disks = d
+	return b
+}
+
+// bend puts another btrfs before the real one: it fails for the second disk while
+// there is a file "fail", and kills the process of ours that called it after a
+// snapshot when there is a file "kill".
+func (d *disks) bend(t *testing.T) {
+	t.Helper()
+	real, err := exec.LookPath("btrfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(`#!/bin/sh
+if [ -e '%[1]s/fail' ] && [ "$3" = snapshot ] && [ "$5" = '%[2]s' ]; then echo "ERROR: cannot snapshot '$5': Disk quota exceeded" >&2; exit 1; fi
+'%[3]s' "$@" || exit
+if [ "$3" = snapshot ] && rm '%[1]s/kill' 2>/dev/null; then read -r _ _ _ caller _ < /proc/$PPID/stat; kill -9 "$caller"; fi
+`, d.tools, d.spaces, real)
+	if err := errors.Join(os.WriteFile(filepath.Join(d.tools, "btrfs"), []byte(text), 0o755), os.Chmod(d.tools, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// order makes the bent btrfs do something.
+func (d *disks) order(t *testing.T, what string) (end func()) {
+	t.Helper()
+	path := filepath.Join(d.tools, what)
+	if err := os.WriteFile(path, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = os.Remove(path) }
+}
+
+// oneOfEach makes sure that a backup, which the catalogue has forgotten, has left one
+// snapshot of each disk, and that the doctor finds and removes them.
+func (b *bed) oneOfEach(t *testing.T) {
+	t.Helper()
+	made := b.made(t)
+	if len(made) != 2 {
+		t.Errorf("the snapshots are %q", made)
+	}
+	if r := b.Holdfast(t, "doctor", stacktest.Server); r.Code != 1 || strings.Count(r.Stdout, "left over: snapshot ") != len(made) {
+		t.Errorf("the doctor says %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	b.Must(t, "doctor", stacktest.Server, "--fix")
+	if left := b.made(t); len(left) > 0 {
+		t.Errorf("the doctor leaves %q", left)
+	}
 }
 
 // onlyThese makes sure that there is one snapshot of each disk for the backup, and no other.
@@ -123,7 +171,8 @@ func TestSnapshot(t *testing.T) {
 	} {
 		t.Run(c.provider+"/"+c.version, func(t *testing.T) {
 			t.Parallel()
-			b, d := newSnapshotBed(t, c.provider, c.version, c.options)
+			b := newSnapshotBed(t, c.provider, c.version, c.options)
+			d := b.disks
 			f := &field{bed: b, primary: b.Cluster}
 			f.pgbench(t, "--initialize", "--quiet", "--scale=2").wait(t)
 			work := f.pgbench(t, "--no-vacuum", "--client=2", "--time=600", "--rate=50")
@@ -157,8 +206,45 @@ func TestSnapshot(t *testing.T) {
 			if left := d.made(t); len(left) > 0 {
 				t.Errorf("left of a deleted backup: %q", left)
 			}
+			if c.version == pgtest.AllVersions()[0] {
+				t.Run("in trouble", func(t *testing.T) { b.inTrouble(t) })
+			}
 		})
 	}
+}
+
+// inTrouble: whatever is killed, a backup has one snapshot of each disk; and none
+// when it has failed.
+func (b *bed) inTrouble(t *testing.T) {
+	for _, s := range []scenario{{"", "", "copy", "before:CutSnapshots"}, {"", "", "keeper", "after:CutSnapshots"}, {"", "", "workflow", "after:StopBackup"}} {
+		t.Run(s.Victim+" "+s.Point, func(t *testing.T) {
+			b.try(t, s)
+			b.oneOfEach(t)
+			b.leftBackupMode(t)
+		})
+	}
+	t.Run("between two snapshots", func(t *testing.T) {
+		before := b.count(t)
+		b.order(t, "kill")
+		b.verify(t, b.backup(t), before)
+		b.oneOfEach(t)
+		b.leftBackupMode(t)
+	})
+	t.Run("quota", func(t *testing.T) {
+		end := b.order(t, "fail")
+		r := b.Holdfast(t, "backup", stacktest.Server, "--wait")
+		end()
+		id, _ := b.newest()
+		text := b.Must(t, "show-backup", stacktest.Server, string(id)).Stdout
+		if r.Code == 0 || !strings.Contains(text, "FAILED") || !strings.Contains(text, "Disk quota exceeded") || !strings.Contains(text, "free space where the snapshots are kept") {
+			t.Errorf("exit code %d, %s, and show-backup says %s", r.Code, r.Stderr, text)
+		}
+		if left := b.made(t); len(left) > 0 {
+			t.Errorf("left of a failed backup: %q", left)
+		}
+		b.leftBackupMode(t)
+		b.Must(t, "delete", stacktest.Server, string(id))
+	})
 }
 
 // told: show-backup names the snapshots.
@@ -227,5 +313,3 @@ func (d *disks) used(t *testing.T) (bytes int64) {
 	}
 	return bytes
 }
-
-var _ = catalog.Extra{}

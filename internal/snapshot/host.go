@@ -70,7 +70,7 @@ func explain(op, subject string, err error) error {
 	if !errors.As(err, &exit) {
 		return fault.Wrap(fault.Tool, op, subject, err)
 	}
-	said := strings.TrimSpace(exit.Stderr)
+	said := strings.ToLower(exit.Stderr)
 	has := func(texts ...string) bool {
 		for _, text := range texts {
 			if strings.Contains(said, text) {
@@ -82,10 +82,10 @@ func explain(op, subject string, err error) error {
 	switch {
 	case exit.Code == 127 || has("command not found", ": not found"):
 		return fault.New(fault.Tool, op, subject, "%w", err).WithHint("install the program on the host of the disks, where its sh finds it; path_prefix names further directories of this host")
-	case has("a password is required", "Permission denied", "Operation not permitted", "you must be root", "must be superuser"):
+	case has("a password is required", "permission denied", "operation not permitted", "you must be root", "must be superuser"):
 		return fault.New(fault.Permission, op, subject, "%w", err).
 			WithHint("let the user that makes the snapshots do this; docs/snapshot.md says which rights are enough, and holdfast_snapshot_prefix = sudo -n uses those of sudo")
-	case has("No space left on device", "quota exceeded", "out of space", "insufficient free space"):
+	case has("no space left on device", "quota exceeded", "out of space", "insufficient free space"):
 		return fault.New(fault.Disk, op, subject, "%w", err).WithHint("free space where the snapshots are kept, or delete old backups, then take the backup again")
 	}
 	return fault.New(fault.Tool, op, subject, "%w", err)

@@ -55,7 +55,7 @@ func (p *Provider) volumes(ctx context.Context, subject string, selection ...str
 
 func absent(err error) bool {
 	var exit *command.ExitError
-	return errors.As(err, &exit) && (strings.Contains(exit.Stderr, "Failed to find logical volume") || strings.Contains(exit.Stderr, "not found"))
+	return errors.As(err, &exit) && strings.Contains(exit.Stderr, "Failed to find logical volume")
 }
 
 // Disks makes sure that each volume is there, thin and mounted.
