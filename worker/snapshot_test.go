@@ -94,12 +94,37 @@ func (d *disks) made(t *testing.T) []string {
 
 // newSnapshotBed is a bed whose cluster lies on disks.
 func newSnapshotBed(t *testing.T, provider, version string, settings ...string) *bed {
-	d := newDisks(t, provider)
+	o := stacktest.Options{Version: version, Method: config.MethodSnapshot}
+	d := place(t, provider, &o)
 	d.bend(t)
-	settings = append(slices.Concat(d.settings(t), settings), "path_prefix = "+d.tools+":"+pgtest.BinDir(t, version))
-	b := newBedWith(t, stacktest.Options{Version: version, Method: config.MethodSnapshot, Settings: settings, Data: d.data, Spaces: d.spaces})
+	o.Settings = append(slices.Concat(d.settings(t), settings), "path_prefix = "+d.tools+":"+pgtest.BinDir(t, version))
+	b := newBedWith(t, o)
 	b.disks = d
 	return b
+}
+
+// place lets a stack lie on new disks, unless no provider is named.
+func place(t *testing.T, provider string, o *stacktest.Options) *disks {
+	t.Helper()
+	if provider == "" {
+		return nil
+	}
+	d := newDisks(t, provider)
+	o.Data, o.Spaces = d.data, d.spaces
+	return d
+}
+
+// standbyDirs are directories for a standby on the same disks.
+func (d *disks) standbyDirs(t *testing.T) (home, spaces string) {
+	t.Helper()
+	home, spaces = filepath.Join(d.data, "standby"), filepath.Join(d.spaces, "standby")
+	c := pgtest.Credential(t)
+	for _, dir := range []string{home, spaces} {
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.Chown(dir, int(c.Uid), int(c.Gid))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return home, spaces
 }
 
 // bend puts another btrfs before the real one: it fails for the second disk while

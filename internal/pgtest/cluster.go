@@ -136,10 +136,17 @@ func fromDataDir(t testing.TB, version, dataDir string, settings ...string) *Clu
 func (c *Cluster) Standby(t testing.TB, settings ...string) *Cluster {
 	t.Helper()
 	home := Dir(t)
+	return c.StandbyIn(t, home, filepath.Join(home, "tablespaces"), settings...)
+}
+
+// StandbyIn is Standby below the directory home, with its tablespaces below spaces; both belong to
+// the server's user.
+func (c *Cluster) StandbyIn(t testing.TB, home, spaces string, settings ...string) *Cluster {
+	t.Helper()
 	dataDir := filepath.Join(home, "data")
 	args := []string{"-D", dataDir, "-d", c.DSN(), "-R", "-X", "stream", "-c", "fast", "--no-sync"}
 	for name, dir := range c.Tablespaces {
-		args = append(args, "-T", dir+"="+filepath.Join(home, "tablespaces", name))
+		args = append(args, "-T", dir+"="+filepath.Join(spaces, name))
 	}
 	run(t, home, filepath.Join(c.BinDir, "pg_basebackup"), args...)
 	return NewStandbyFromDataDir(t, c.Version, dataDir, settings...)
