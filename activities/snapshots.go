@@ -134,6 +134,15 @@ func checkSnapshots(ctx context.Context, s *config.Server, f postgres.Facts, ope
 	if err != nil {
 		return err
 	}
+	if err := CheckLayout(ctx, disks, listed, f); err != nil {
+		return err
+	}
+	_, err = disks.List(ctx, snapshot.OwnerOf(s))
+	return err
+}
+
+// CheckLayout makes sure that disks hold the whole cluster that a server has.
+func CheckLayout(ctx context.Context, disks *snapshot.Access, listed []snapshot.Disk, f postgres.Facts) error {
 	c := snapshot.Cluster{Data: f.DataDirectory, Tablespaces: map[uint32]snapshot.Tablespace{}}
 	for _, t := range f.Tablespaces {
 		dir := t.Location
@@ -146,11 +155,7 @@ func checkSnapshots(ctx context.Context, s *config.Server, f postgres.Facts, ope
 	if err != nil {
 		return err
 	}
-	if err := layout.Walk(ctx, disks.Host); err != nil {
-		return err
-	}
-	_, err = disks.List(ctx, snapshot.OwnerOf(s))
-	return err
+	return layout.Walk(ctx, disks.Host)
 }
 
 // isSnapshot reports whether a backup consists of snapshots.

@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/barmantest"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
+	"github.com/holdfast-pg/holdfast/internal/sshtest"
 	"github.com/holdfast-pg/holdfast/internal/stacktest"
 )
 
@@ -231,10 +232,40 @@ func TestSnapshot(t *testing.T) {
 			if left := d.made(t); len(left) > 0 {
 				t.Errorf("left of a deleted backup: %q", left)
 			}
+			if c.version == barmantest.PostgreSQL {
+				t.Run("over ssh", func(t *testing.T) { b.snapshotsOverSSH(t) })
+			}
 			if c.version == pgtest.AllVersions()[0] {
 				t.Run("in trouble", func(t *testing.T) { b.inTrouble(t) })
 			}
 		})
+	}
+}
+
+// snapshotsOverSSH: the disks may be another host's.
+func (b *bed) snapshotsOverSSH(t *testing.T) {
+	s := sshtest.Start(t, sshtest.Options{As: pgtest.Credential(t)})
+	settings := b.settings(t)
+	settings[slices.Index(settings, "snapshot_instance = localhost")] = "snapshot_instance = pg"
+	b.Configure(t, config.MethodSnapshot, append(settings, "ssh_command = "+s.Command(), "holdfast_snapshot_hold = completed")...)
+	got := b.backup(t)
+	b.onlyThese(t, got.ID)
+	b.verify(t, got, 0)
+	b.oneOfEach(t)
+	for _, item := range []string{"ssh: OK", "snapshot instance exists: OK", "snapshot disks attached to instance: OK", "snapshot disks mounted on instance: OK"} {
+		if out := b.Must(t, "check", stacktest.Server).Stdout; !strings.Contains(out, item) {
+			t.Errorf("check does not say %q:\n%s", item, out)
+		}
+	}
+	settings[slices.Index(settings, "snapshot_disks = "+b.data+","+b.spaces)] = "snapshot_disks = " + b.data
+	b.Configure(t, config.MethodSnapshot, append(settings, "ssh_command = "+s.Command())...)
+	for _, args := range [][]string{{"check", stacktest.Server}, {"backup", stacktest.Server, "--wait"}} {
+		if r := b.Holdfast(t, args...); r.Code == 0 || !strings.Contains(r.Stdout+r.Stderr, "tablespace odd name's: "+b.spaces) {
+			t.Errorf("%v without the disk of a tablespace: exit code %d: %s%s", args, r.Code, r.Stdout, r.Stderr)
+		}
+	}
+	if n := b.count(t); n > 0 {
+		t.Errorf("%d backups were entered", n)
 	}
 }
 
