@@ -36,9 +36,14 @@ func Of(s *config.Server, open snapshot.Open) (*Disposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Disposal{catalog.Open(catalog.LayoutOf(s)), archive, PolicyOf(s), hook.Of(s), func(ctx context.Context, id backup.ID, record *snapshot.Record) error {
+	return &Disposal{catalog.Open(catalog.LayoutOf(s)), archive, PolicyOf(s), hook.Of(s), SnapshotsOf(s, open)}, nil
+}
+
+// SnapshotsOf deletes snapshots that a server's settings make.
+func SnapshotsOf(s *config.Server, open snapshot.Open) func(context.Context, backup.ID, *snapshot.Record) error {
+	return func(ctx context.Context, id backup.ID, record *snapshot.Record) error {
 		return deleteSnapshots(ctx, s, open, id, record)
-	}}, nil
+	}
 }
 
 func deleteSnapshots(ctx context.Context, s *config.Server, open snapshot.Open, id backup.ID, record *snapshot.Record) error {
