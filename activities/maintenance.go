@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
@@ -127,8 +129,9 @@ func (m *Maintenance) giveUp(ctx context.Context, s *config.Server, cat *catalog
 		if err := endStrays(ctx, s, cat, ref); err != nil {
 			return false, err
 		}
+		// A host that cannot be reached keeps no backup from being FAILED; the doctor finds what is left.
 		if err := dropSnapshots(ctx, s, cat, id, m.Snapshots); err != nil {
-			return false, err
+			activity.GetLogger(ctx).Warn("the snapshots of an abandoned backup were not removed", "backup", id, "error", err)
 		}
 	}
 	c := Catalogue{Servers: m.Servers, Snapshots: m.Snapshots}

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/pgcontrol"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
@@ -84,7 +85,7 @@ func (a *Snapshots) cut(ctx context.Context, ref Ref, plan Plan, said func(strin
 		return Copied{}, err
 	}
 	copied := Copied{CopyTime: time.Since(began), Workers: 1, Warnings: layout.Notes}
-	if outside := place(func(dir, path string) (string, bool) { return relative(dir, path) }).outside(info); len(outside) > 0 && !s.ExternalConfiguration {
+	if outside := place(datadir.Inside).outside(info); len(outside) > 0 && !s.ExternalConfiguration {
 		copied.Warnings = append(copied.Warnings, "Configuration files lie outside the data directory, and a restore does not place them: "+
 			strings.Join(outside, ", ")+". "+lookAfter)
 	}
@@ -96,12 +97,6 @@ func (a *Snapshots) cut(ctx context.Context, ref Ref, plan Plan, said func(strin
 		extra.Snapshots = snapshot.NewRecord(s.SnapshotProvider, s.SnapshotInstance, layout, made)
 		return cat.SaveExtra(ref.ID, extra)
 	})
-}
-
-// relative compares paths as they are written.
-func relative(dir, path string) (string, bool) {
-	rel, err := filepath.Rel(dir, path)
-	return rel, err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
 // outside are the configuration files that are not in the data directory.

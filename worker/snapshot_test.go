@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 	"github.com/holdfast-pg/holdfast/internal/sshtest"
 	"github.com/holdfast-pg/holdfast/internal/stacktest"
+	"github.com/holdfast-pg/holdfast/workflows"
 )
 
 // disks are two file systems with a directory each, that of the cluster and that of
@@ -220,6 +221,7 @@ func TestSnapshot(t *testing.T) {
 			t.Run("told", func(t *testing.T) { b.told(t, d, got.ID) })
 			t.Run("cloned", func(t *testing.T) { b.cloned(t, d, got.ID) })
 			if c.version == barmantest.PostgreSQL {
+				b.keepHistory(t, "snapshot", workflows.BackupID(stacktest.Server))
 				t.Run("Barman", func(t *testing.T) {
 					for _, args := range [][]string{{"list-backups", stacktest.Server}, {"show-backup", stacktest.Server, string(got.ID)}} {
 						if out := b.barman(t, filepath.Join(pgtest.Dir(t), "none"), args...); !strings.Contains(out, string(got.ID)) {

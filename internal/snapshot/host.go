@@ -80,6 +80,8 @@ func explain(op, subject string, err error) error {
 		return false
 	}
 	switch {
+	case exit.Signal != "" || exit.Code == 128+9:
+		return fault.Wrap(fault.Crashed, op, subject, err)
 	case exit.Code == 127 || has("command not found", ": not found"):
 		return fault.New(fault.Tool, op, subject, "%w", err).WithHint("install the program on the host of the disks, where its sh finds it; path_prefix names further directories of this host")
 	case has("a password is required", "permission denied", "operation not permitted", "you must be root", "must be superuser"):

@@ -162,6 +162,9 @@ func (s Suite) refused(t *testing.T) {
 		assert.Equal(t, said == "x: no reason", fault.HintOf(err) == "", said)
 		assert.ErrorContains(t, err, disks[0].Name, "the disk is named")
 	}
+	bent.Instead(&command.ExitError{Program: "/bin/sh", Code: -1, Signal: "killed"})
+	_, err := p.Create(t.Context(), snapshot.Tag{Owner: owner, ID: first, Attempt: 1}, disks[0])
+	assert.Equal(t, fault.Crashed, fault.KindOf(err))
 	assert.Empty(t, list(t, p, owner))
 }
 
