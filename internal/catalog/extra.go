@@ -7,6 +7,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
@@ -66,11 +68,7 @@ func (e *Extra) UnmarshalJSON(data []byte) error {
 	if err != nil {
 		return err
 	}
-	ours, err := knownFields()
-	if err != nil {
-		return err
-	}
-	for key := range ours {
+	for _, key := range knownFields() {
 		delete(all, key)
 	}
 	f.unknown = all
@@ -98,13 +96,15 @@ func object(data []byte) (map[string]json.RawMessage, error) {
 	return all, json.Unmarshal(data, &all)
 }
 
-// knownFields are the keys of an Extra in which nothing is omitted.
-func knownFields() (map[string]json.RawMessage, error) {
-	data, err := json.Marshal(extraFields{WorkflowID: "x", RunID: "x", Method: "x", Attempts: []Attempt{{}}, FirstError: "x", Proof: &Proof{}, TablespaceMap: "x", RestorePoint: "x"})
-	if err != nil {
-		return nil, err
+// knownFields are the keys of an Extra.
+func knownFields() []string {
+	var out []string
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[extraFields]()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			out = append(out, name)
+		}
 	}
-	return object(data)
+	return out
 }
 
 func (c *Catalog) extraPath(id backup.ID) string {
