@@ -235,6 +235,12 @@ func TestSnapshot(t *testing.T) {
 				t.Errorf("left of a deleted backup: %q", left)
 			}
 			if c.version == barmantest.PostgreSQL {
+				t.Run("lost session", func(t *testing.T) {
+					if got := b.try(t, scenario{"", "", "session", "after:CutSnapshots"}); got.Attempts != 2 {
+						t.Errorf("%d attempts", got.Attempts)
+					}
+					b.oneOfEach(t)
+				})
 				t.Run("over ssh", func(t *testing.T) { b.snapshotsOverSSH(t) })
 			}
 			if c.version == pgtest.AllVersions()[0] {
