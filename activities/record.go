@@ -264,7 +264,7 @@ func (c *Catalogue) recordDone(ctx context.Context, ref Ref, p Proven) error {
 	if err != nil {
 		return err
 	}
-	extra.Proof = &catalog.Proof{At: p.At, Files: p.Files, Bytes: p.Bytes, ManifestSHA256: p.ManifestSHA256, WALFrom: *info.BeginWAL, WALTo: *info.EndWAL}
+	extra.Proof = &catalog.Proof{At: p.At, Files: p.Files, Bytes: p.Bytes, ManifestSHA256: p.ManifestSHA256, Snapshots: p.Snapshots, Unread: p.Unread, WALFrom: *info.BeginWAL, WALTo: *info.EndWAL}
 	if err := cat.SaveExtra(ref.ID, extra); err != nil {
 		return err
 	}

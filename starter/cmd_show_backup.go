@@ -129,9 +129,16 @@ func lineage(info *backupinfo.Info, get func(backup.ID) (*backupinfo.Info, error
 func ourSection(e *catalog.Extra) []report.Section {
 	var rows []report.Row
 	if e.Proof != nil {
+		what := fmt.Sprintf("%d files, %s", e.Proof.Files, report.Size(e.Proof.Bytes))
+		switch {
+		case e.Proof.Unread:
+			what = fmt.Sprintf("nothing of %d complete snapshots", e.Proof.Snapshots)
+		case e.Proof.Snapshots > 0:
+			what = fmt.Sprintf("pg_control of %d complete snapshots", e.Proof.Snapshots)
+		}
 		rows = append(rows,
 			report.Row{Label: "Proven", Value: e.Proof.At.In(time.Local).Format("2006-01-02 15:04:05-07:00")},
-			report.Row{Label: "Read back", Value: fmt.Sprintf("%d files, %s, WAL %s to %s", e.Proof.Files, report.Size(e.Proof.Bytes), e.Proof.WALFrom, e.Proof.WALTo)},
+			report.Row{Label: "Read back", Value: fmt.Sprintf("%s, WAL %s to %s", what, e.Proof.WALFrom, e.Proof.WALTo)},
 			report.Row{Label: "Manifest SHA-256", Value: e.Proof.ManifestSHA256})
 	}
 	for _, t := range e.Attempts {

@@ -334,6 +334,9 @@ func (b *bed) told(t *testing.T, d *disks, id backup.ID) {
 		if s.Mount["mount_point"] != d.roots[i] || !strings.Contains(s.Mount["mount_options"], "rw") {
 			t.Errorf("mount %v, not %s", s.Mount, d.roots[i])
 		}
+		if !strings.Contains(text, "pg_control of 2 complete snapshots, WAL 0") {
+			t.Errorf("show-backup does not tell how it was proven: %s", text)
+		}
 		if name, _ := s.Provider["snapshot_name"].(string); name == "" || !strings.Contains(text, name) {
 			t.Errorf("%v is not in %s", s.Provider, text)
 		}

@@ -94,7 +94,7 @@ func (r *run) finish(ctx workflow.Context) error {
 		r.view.phase(ctx, "waiting", "**Not done yet**: "+r.res.Warnings[len(r.res.Warnings)-1])
 		return nil
 	}
-	r.view.phase(ctx, "prove", "Reads everything back: files against their checksums, WAL from begin to end.")
+	r.view.phase(ctx, "prove", r.view.proving())
 	var v *activities.Proof
 	var proof activities.Proven
 	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, heavy("reads the backup back", r.plan)), v.ProveBackup, r.ref).Get(ctx, &proof); err != nil {

@@ -146,6 +146,13 @@ func (v *view) copying(s activities.HeldSession, attempt int) string {
 	return text
 }
 
+func (v *view) proving() string {
+	if v.plan.Method == config.MethodSnapshot {
+		return "Waits until the snapshots are complete, and reads pg_control and the WAL back."
+	}
+	return "Reads everything back: files against their checksums, WAL from begin to end."
+}
+
 func (v *view) stopping() string {
 	if v.plan.Bracket == activities.Native {
 		return "Asks PostgreSQL where the backup ends."

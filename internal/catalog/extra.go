@@ -52,6 +52,8 @@ type Proof struct {
 	Files          int64     `json:"files"`
 	Bytes          int64     `json:"bytes"`
 	ManifestSHA256 string    `json:"manifest_sha256"`
+	Snapshots      int       `json:"snapshots,omitempty"` // that were complete
+	Unread         bool      `json:"unread,omitempty"`    // and whose files could not be read
 	WALFrom        string    `json:"wal_from"`
 	WALTo          string    `json:"wal_to"`
 }
