@@ -104,6 +104,7 @@ need rsync rsync "copies files in backups of method rsync"
 need patchelf patchelf "lets PostgreSQL run from the testbed's directory"
 need_sshd
 need mkfs.xfs xfsprogs "a test restores onto a file system that can clone files"
+need mkfs.btrfs btrfs-progs "makes the snapshots of backup_method = snapshot"
 need gpg-agent gnupg "encrypts backups and WAL"
 need ip iproute2 "a test of rsync over ssh cuts a network of its own"
 mkdir -p "$bed" 2>/dev/null || die "cannot create $bed: choose another place with HOLDFAST_TESTBED"

@@ -3,13 +3,14 @@ package activities
 import (
 	"time"
 
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/pylit"
 )
 
 // copyStats has the keys of Barman for the method.
 func copyStats(plan Plan, c Copied) pylit.Value {
 	seconds := func(d time.Duration) pylit.Value { return pylit.F(float64(d.Microseconds()) / 1e6) }
-	if plan.Method == "postgres" {
+	if plan.Method == config.MethodPostgres || plan.Method == config.MethodSnapshot {
 		return pylit.D(pylit.P("copy_time", seconds(c.CopyTime)), pylit.P("total_time", seconds(c.CopyTime)))
 	}
 	var analysis, copied, serialized []pylit.Pair

@@ -30,7 +30,7 @@ func (c *Catalogue) AbortCopy(ctx context.Context, ref Ref) error {
 		if _, err := claim(ctx, cat, ref, 0, false); err != nil {
 			return err
 		}
-		return errors.Join(endStrays(ctx, s, cat, ref), c.abortCloud(ctx, s, ref))
+		return errors.Join(endStrays(ctx, s, cat, ref), c.abortCloud(ctx, s, ref), dropSnapshots(ctx, s, cat, ref.ID, c.Snapshots))
 	})
 }
 

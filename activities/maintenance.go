@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
@@ -15,6 +17,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/keeper"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
@@ -27,6 +30,7 @@ type Maintenance struct {
 	Running func(keeper.Owner) (bool, error)
 	// Exclusive connects to a server that may be in exclusive backup mode.
 	Exclusive ConnectExclusive
+	Snapshots snapshot.Open
 }
 
 // Arrived is what became of WAL that others delivered, and that was streamed.
@@ -127,8 +131,12 @@ func (m *Maintenance) giveUp(ctx context.Context, s *config.Server, cat *catalog
 		if err := endStrays(ctx, s, cat, ref); err != nil {
 			return false, err
 		}
+		// A host that cannot be reached keeps no backup from being FAILED; the doctor finds what is left.
+		if err := dropSnapshots(ctx, s, cat, id, m.Snapshots); err != nil {
+			activity.GetLogger(ctx).Warn("the snapshots of an abandoned backup were not removed", "backup", id, "error", err)
+		}
 	}
-	c := Catalogue{Servers: m.Servers}
+	c := Catalogue{Servers: m.Servers, Snapshots: m.Snapshots}
 	return true, c.recordFailed(ctx, ref, Failure{Message: "abandoned: what took this backup ended without saying how"})
 }
 
@@ -205,7 +213,7 @@ func (m *Maintenance) ApplyRetention(ctx context.Context, server string) (Retain
 		if err != nil {
 			return err
 		}
-		d, err := disposal.Of(ctx, s, m.Stores)
+		d, err := disposal.Of(ctx, s, m.Stores, m.Snapshots)
 		if err != nil {
 			return err
 		}

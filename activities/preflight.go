@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 	"github.com/holdfast-pg/holdfast/internal/rsync"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
@@ -45,6 +46,7 @@ type Preflight struct {
 	Servers   Servers
 	Stores    objstore.Stores
 	Connect   Connect
+	Snapshots snapshot.Open
 	Heartbeat time.Duration
 }
 
@@ -99,7 +101,7 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	plan := Plan{Method: s.BackupMethod, Bracket: Concurrent, Mode: "rsync-concurrent", SystemID: f.SystemID, Version: f.Version, Bytes: f.ClusterSize, Deadline: s.HoldfastBackupDeadline,
+	plan := Plan{Method: s.BackupMethod, Bracket: Concurrent, SystemID: f.SystemID, Version: f.Version, Bytes: f.ClusterSize, Deadline: s.HoldfastBackupDeadline,
 		WALWait: s.HoldfastWALWait, Heartbeat: p.Heartbeat, Standby: f.InRecovery, Checkpoint: "spread",
 		Hooks: hook.Of(s).Has(hook.Backup)}
 	if s.ImmediateCheckpoint {
@@ -118,11 +120,19 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 		plan.Mode = "local-to-cloud-concurrent"
 		return plan, p.checkCloud(ctx, s, f)
 	}
+	kind := "rsync"
+	if s.BackupMethod == config.MethodSnapshot {
+		kind = config.MethodSnapshot
+	}
+	plan.Mode = kind + "-" + Concurrent
 	if s.Exclusive {
-		plan.Bracket, plan.Mode = Exclusive, "rsync-exclusive"
+		plan.Bracket, plan.Mode = Exclusive, kind+"-"+Exclusive
 		if err := c.CheckExclusive(ctx); err != nil {
 			return plan, err
 		}
+	}
+	if s.BackupMethod == config.MethodSnapshot {
+		return plan, checkSnapshots(ctx, s, f, p.Snapshots)
 	}
 	return plan, checkRsync(ctx, s, f)
 }

@@ -21,14 +21,16 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fence"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/schedule"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
 
 // Catalogue has the activities that write the record of a backup. Each may be
 // repeated.
 type Catalogue struct {
-	Servers Servers
-	Stores  objstore.Stores
+	Servers   Servers
+	Stores    objstore.Stores
+	Snapshots snapshot.Open
 }
 
 // open is a server's catalogue, kept in step with the object store that has the backups.
@@ -147,8 +149,10 @@ func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 		if err := f.Do(func() error { return storeLabel(cat, ref.ID, plan, stopped) }); err != nil {
 			return err
 		}
-		if err := c.generateManifest(cat, info, ref, stopped.Label, f); err != nil {
-			return err
+		if plan.Method != config.MethodSnapshot {
+			if err := c.generateManifest(cat, info, ref, stopped.Label, f); err != nil {
+				return err
+			}
 		}
 		if err := cat.SaveExtra(ref.ID, extra); err != nil {
 			return err
@@ -169,10 +173,15 @@ func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 }
 
 // storeLabel writes the label that the server has returned. That of an exclusive
-// backup lies in the data directory, and was copied from there.
+// backup lies in the data directory, and a copy has it from there.
 func storeLabel(cat *catalog.Catalog, id backup.ID, plan Plan, stopped StoppedSession) error {
 	path := filepath.Join(cat.DataDir(id), "backup_label")
-	if plan.Bracket == Concurrent {
+	if plan.Method == config.MethodSnapshot {
+		if err := os.MkdirAll(cat.DataDir(id), 0o700); err != nil {
+			return fault.Wrap(fault.Internal, "create directory", cat.DataDir(id), err)
+		}
+	}
+	if plan.Bracket == Concurrent || plan.Method == config.MethodSnapshot {
 		// What a killed write left would be a file that no manifest knows.
 		if err := atomicfile.SweepFile(path); err != nil {
 			return err
@@ -271,7 +280,7 @@ func (c *Catalogue) recordDone(ctx context.Context, ref Ref, p Proven) error {
 	if err != nil {
 		return err
 	}
-	extra.Proof = &catalog.Proof{At: p.At, Files: p.Files, Objects: p.Objects, Bytes: p.Bytes, ManifestSHA256: p.ManifestSHA256, WALFrom: *info.BeginWAL, WALTo: *info.EndWAL}
+	extra.Proof = &catalog.Proof{At: p.At, Files: p.Files, Objects: p.Objects, Bytes: p.Bytes, ManifestSHA256: p.ManifestSHA256, Snapshots: p.Snapshots, Unread: p.Unread, WALFrom: *info.BeginWAL, WALTo: *info.EndWAL}
 	if err := cat.SaveExtra(ref.ID, extra); err != nil {
 		return err
 	}

@@ -11,14 +11,16 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
 // WAL has the activities that work on the WAL archive.
 type WAL struct {
-	Servers Servers
-	Stores  objstore.Stores
-	Connect Connect
+	Servers   Servers
+	Stores    objstore.Stores
+	Connect   Connect
+	Snapshots snapshot.Open
 }
 
 func (w *WAL) open(ref Ref) (*config.Server, *walarchive.Archive, *backupinfo.Info, error) {
@@ -113,7 +115,7 @@ func (w *WAL) purge(ctx context.Context, ref Ref) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := disposal.Of(ctx, s, w.Stores)
+	d, err := disposal.Of(ctx, s, w.Stores, w.Snapshots)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/providers"
 )
 
 func (a *app) cmdDelete() *cobra.Command {
@@ -63,7 +64,7 @@ func (a *app) delete(ctx context.Context, name string, refs []string) error {
 	if err != nil {
 		return err
 	}
-	d, err := disposal.Of(ctx, s, drivers.Open)
+	d, err := disposal.Of(ctx, s, drivers.Open, providers.Open)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,8 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/pg"
 	"github.com/holdfast-pg/holdfast/internal/report"
 	"github.com/holdfast-pg/holdfast/internal/rsync"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/providers"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
 )
 
@@ -26,8 +28,8 @@ func (a *app) cmdDoctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "doctor [SERVER...]", Short: "Find and remove what killed processes have left",
 		Long: `Lists what processes that were killed have left: programs that go on writing, here or on the host of the cluster, sessions
-in PostgreSQL, a server in exclusive backup mode, records of sessions, interrupted deletions, directories without a backup,
-unfinished files and lock files; each with the proof that nobody owns it. --fix removes
+in PostgreSQL, a server in exclusive backup mode, records of sessions, interrupted deletions, directories and snapshots of no
+backup, unfinished files and lock files; each with the proof that nobody owns it. --fix removes
 what is proven; nothing of a backup that runs is touched. What cannot be proven, because
 the engine or PostgreSQL does not answer or the owner would be on another host, is listed
 with the reason and left alone. Most of it is found by the maintenance, too; abandoned
@@ -123,7 +125,7 @@ func (a *app) examination(ctx context.Context, s *config.Server, running func(ke
 	d := &doctor.Doctor{Catalog: cat, Archive: archive, StateDir: a.cfg.Global.HoldfastStateDirectory, CleanLocks: a.cfg.Global.LockDirectoryCleanup,
 		Applications: []string{pg.BackupApplication, s.StreamingBackupName}, Running: running,
 		FinishDeletions: func(ctx context.Context) error {
-			bin, err := disposal.Of(ctx, s, drivers.Open)
+			bin, err := disposal.Of(ctx, s, drivers.Open, providers.Open)
 			if err != nil {
 				return err
 			}
@@ -149,8 +151,17 @@ func (a *app) examination(ctx context.Context, s *config.Server, running func(ke
 }
 
 // reach lets the doctor look on the host of the cluster, if files are copied from
-// another one.
+// another one, or snapshots made there.
 func (a *app) reach(ctx context.Context, s *config.Server, d *doctor.Doctor) (leave func(), err error) {
+	if s.BackupMethod == config.MethodSnapshot {
+		disks, err := providers.Open(ctx, s)
+		if err != nil {
+			a.warn("snapshots were not looked for: %v", err)
+			return func() {}, nil
+		}
+		d.Snapshots, d.Owner = disks, snapshot.OwnerOf(s)
+		return disks.Close, nil
+	}
 	if s.BackupMethod != config.MethodRsync {
 		return func() {}, nil
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/report"
 	"github.com/holdfast-pg/holdfast/internal/restore"
 	"github.com/holdfast-pg/holdfast/internal/restoreplan"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 )
 
 type restoreOptions struct {
@@ -267,7 +268,41 @@ func sourceOf(ctx context.Context, s *config.Server, cat *catalog.Catalog, info 
 	for _, t := range info.Tablespaces {
 		src.TableDirs[t.OID] = cat.TablespaceDir(info.ID, t.OID)
 	}
-	return src, nil
+	extra, err := cat.Extra(info.ID)
+	if err == nil && extra.Snapshots != nil {
+		err = fromSnapshots(&src, cat, extra.Snapshots)
+	}
+	return src, err
+}
+
+// fromSnapshots lets a restore read what the snapshots of a backup show.
+func fromSnapshots(src *restore.Source, cat *catalog.Catalog, record *snapshot.Record) error {
+	place := func(of string, s snapshot.RecordedSnapshot, dir string) (string, error) {
+		if dir == "" {
+			return "", fault.New(fault.Refused, "restore", string(src.Info.ID), "snapshot %s of disk %s is not a directory that can be read", s.Name, s.Disk).
+				WithHint("mount a copy of it by hand, and start PostgreSQL there as docs/snapshot.md says")
+		}
+		if _, err := os.Stat(dir); err != nil {
+			return "", fault.New(fault.Refused, "restore", string(src.Info.ID), "%s is not here: %w", of, err).
+				WithHint("give the command on the host of the snapshots (%s), as a user that may read them", record.Info.Instance)
+		}
+		return dir, nil
+	}
+	s, dir := record.Data()
+	var err error
+	if src.Data, err = place("the snapshot of the data directory", s, dir); err != nil {
+		return err
+	}
+	for _, t := range src.Info.Tablespaces {
+		s, dir := record.Tablespace(t.OID)
+		if src.TableDirs[t.OID], err = place("the snapshot of tablespace "+t.Name, s, dir); err != nil {
+			return err
+		}
+	}
+	path := filepath.Join(cat.DataDir(src.Info.ID), "backup_label")
+	label, err := os.ReadFile(path)
+	src.Snapshot = &restore.Snapshot{Label: label}
+	return fault.Wrap(fault.Corrupt, "read", path, err)
 }
 
 // howToRestore says how the files are copied or combined.

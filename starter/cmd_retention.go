@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/report"
 	"github.com/holdfast-pg/holdfast/internal/retention"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/providers"
 )
 
 func (a *app) cmdRetention() *cobra.Command {
@@ -50,7 +51,7 @@ func (a *app) retention(ctx context.Context, names []string, planOnly bool) erro
 }
 
 func (a *app) retain(ctx context.Context, s *config.Server, planOnly bool) error {
-	d, err := disposal.Of(ctx, s, drivers.Open)
+	d, err := disposal.Of(ctx, s, drivers.Open, providers.Open)
 	if err != nil {
 		return err
 	}

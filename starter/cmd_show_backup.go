@@ -57,6 +57,10 @@ func (a *app) showBackup(ctx context.Context, name, ref string) error {
 		a.warn("%v", err)
 		extra = &catalog.Extra{}
 	}
+	if extra.Snapshots != nil {
+		v := extra.Snapshots.Value()
+		b.Snapshots = &v
+	}
 	a.json[s.Name] = b.JSON()
 	if a.format == "json" || a.quiet {
 		return nil
@@ -66,7 +70,7 @@ func (a *app) showBackup(ctx context.Context, name, ref string) error {
 
 // surroundings collects what is told of a backup beside itself.
 func surroundings(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (report.Backup, error) {
-	b := report.Backup{Info: info, Retention: "not enforced"}
+	b := report.Backup{Info: info, Retention: "not enforced", Snapshots: info.Snapshots}
 	survey, err := cat.Survey()
 	if err != nil {
 		return b, err
@@ -124,8 +128,13 @@ func lineage(info *backupinfo.Info, get func(backup.ID) (*backupinfo.Info, error
 // readBack is what was compared before the backup was DONE.
 func readBack(p *catalog.Proof) string {
 	text := fmt.Sprintf("WAL %s to %s", p.WALFrom, p.WALTo)
-	if p.Objects > 0 {
+	switch {
+	case p.Objects > 0:
 		return text
+	case p.Unread:
+		return fmt.Sprintf("nothing of %d complete snapshots, %s", p.Snapshots, text)
+	case p.Snapshots > 0:
+		return fmt.Sprintf("pg_control of %d complete snapshots, %s", p.Snapshots, text)
 	}
 	return fmt.Sprintf("%d files, %s, %s", p.Files, report.Size(p.Bytes), text)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/basetar"
 	"github.com/holdfast-pg/holdfast/internal/bucket"
@@ -22,6 +23,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/pgtool"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
+	"github.com/holdfast-pg/holdfast/internal/report"
 )
 
 func (a *app) cmdVerifyBackup() *cobra.Command {
@@ -90,6 +92,8 @@ func verifiable(info *backupinfo.Info) error {
 		return refuse("it is "+string(info.Status)+": its copy is not complete", another)
 	case info.Encryption != nil && *info.Encryption != "none":
 		return refuse("it is encrypted, and pg_verifybackup reads clear files only", "restore it and look at the result, or "+another)
+	case report.TypeOf(info) == backup.Snapshot:
+		return refuse("it consists of disk snapshots, whose files have no list to be compared with", "its WAL and pg_control were read when it was taken; restore it and run pg_amcheck, or "+another)
 	case info.Version == nil:
 		return refuse("its record does not say of which version of PostgreSQL it is", another)
 	}

@@ -135,7 +135,7 @@ func (a *app) showFrom(ctx context.Context, name, ref string, o from) error {
 	if err != nil {
 		return err
 	}
-	all := report.Backup{Info: info, Retention: "not enforced", Segments: segmentsIn(w), Histories: w.Histories,
+	all := report.Backup{Info: info, Retention: "not enforced", Snapshots: info.Snapshots, Segments: segmentsIn(w), Histories: w.Histories,
 		Previous: catalog.Before(info.ID, survey.Backups), Next: catalog.After(info.ID, survey.Backups)}
 	if all.Chain, err = lineage(info, func(id backup.ID) (*backupinfo.Info, error) { return b.Get(ctx, id) }); err != nil {
 		return err

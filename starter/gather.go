@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-pg/holdfast/activities"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
@@ -27,6 +28,8 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 	"github.com/holdfast-pg/holdfast/internal/report"
 	"github.com/holdfast-pg/holdfast/internal/rsync"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/providers"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
@@ -75,6 +78,8 @@ func gather(ctx context.Context, s *config.Server, state string, timeout time.Du
 			case config.MethodLocalToCloud:
 				f.Local.PGDataErr = lookIntoCluster(f.Postgres.Facts.DataDirectory)
 				f.Local.CloudErr = probeStore(ctx, s)
+			case config.MethodSnapshot:
+				lookAtDisks(ctx, s, &f)
 			case config.MethodRsync:
 				f.Local.SSH = logIn(ctx, s, f.Postgres.Facts.DataDirectory, f.Store.Backups)
 			}
@@ -189,6 +194,30 @@ func lookForTools(ctx context.Context, s *config.Server) check.Local {
 		l.BaseMajor, l.BaseErr = baseBackupVersion(ctx, s)
 	}
 	return l
+}
+
+// lookAtDisks finds out whether the disks are there and hold the whole cluster.
+func lookAtDisks(ctx context.Context, s *config.Server, f *check.Facts) {
+	d := &f.Local.Disks
+	d.Far = s.SnapshotInstance != config.Localhost
+	disks, err := providers.Open(ctx, s)
+	if ssh.IsNoise(err) {
+		f.Local.SSH.NoiseErr = err
+	} else if d.Far {
+		f.Local.SSH.LoginErr = err
+	}
+	if d.InstanceErr = err; err != nil {
+		return
+	}
+	defer disks.Close()
+	listed, err := disks.Disks(ctx)
+	if err == nil {
+		_, err = disks.List(ctx, snapshot.OwnerOf(s))
+	}
+	d.MissingErr, d.LayoutKnown = err, f.Postgres.Facts.DataDirectory != ""
+	if err == nil && d.LayoutKnown {
+		d.LayoutErr = activities.CheckLayout(ctx, disks, listed, f.Postgres.Facts)
+	}
 }
 
 // lookIntoCluster finds out whether the cluster's files can be read here.

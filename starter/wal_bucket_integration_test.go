@@ -213,7 +213,7 @@ func TestWALInABucketIsBarmans(t *testing.T) {
 }
 
 // server lets Barman's server read a segment of ours, and write one for us.
-func (b *bucket) server() {
+func (b *walBucket) server() {
 	b.t.Helper()
 	conf, ours, theirs := filepath.Join(b.home, "barman.conf"), segmentName(2), segmentName(60)
 	b.must(os.WriteFile(conf, fmt.Appendf(nil, "[barman]\nbarman_home = %[1]s\nbarman_user = root\nlog_file = %[1]s/barman.log\n[main]\nbackup_method = local-to-cloud\narchiver = on\nconninfo = host=/nowhere\n"+

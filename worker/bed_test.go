@@ -29,9 +29,10 @@ const patience = 5 * time.Minute
 // bed is a stack with rows, and what is to happen in the backup that runs.
 type bed struct {
 	*stacktest.Stack
-	rows  string
-	cat   *catalog.Catalog
-	cloud *cloud // what the backups are in instead of directories; nil for nothing
+	rows   string
+	cat    *catalog.Catalog
+	cloud  *cloud // what the backups are in instead of directories; nil for nothing
+	*disks        // of a snapshot bed
 
 	mu   sync.Mutex
 	hook hook

@@ -53,6 +53,15 @@ var killKinds = []kind{
 		b.follow(t, config.MethodPostgres, "always", "primary_conninfo = "+b.Cluster.DSN())
 		return b
 	}},
+	{name: "snapshot, btrfs", method: config.MethodSnapshot, versions: pgtest.Versions()[:1], after: (*bed).oneOfEach, bed: func(t *testing.T, version string) *bed {
+		return newSnapshotBed(t, "btrfs", version)
+	}},
+	{name: "snapshot, btrfs, exclusive", method: config.MethodSnapshot, versions: pgtest.AllVersions()[:1], bed: func(t *testing.T, version string) *bed {
+		return newSnapshotBed(t, "btrfs", version, "backup_options = exclusive_backup")
+	}, after: func(b *bed, t *testing.T) {
+		b.oneOfEach(t)
+		b.leftBackupMode(t)
+	}},
 	{name: "postgres, incremental", method: config.MethodPostgres, versions: pgtest.Versions()[1:],
 		before: (*bed).changed, args: []string{"--incremental", "latest-full"}, bed: func(t *testing.T, version string) *bed {
 			b := newBed(t, config.MethodPostgres, version, "summarize_wal = on")
@@ -86,6 +95,8 @@ func steps(method string) []string {
 		copying = "CopyBaseBackup"
 	case config.MethodLocalToCloud:
 		copying = "CopyVolumes"
+	case config.MethodSnapshot:
+		copying = "CutSnapshots"
 	}
 	return []string{"PlanBackup", "CreateBackup", "StartBackup", "HoldSession", "RecordBegin", copying, "StopBackup", "RecordCopied", "WaitForWAL", "ProveBackup", "RecordDone", "PurgeWAL"}
 }
@@ -107,6 +118,9 @@ func (k kind) scenarios(version string) []scenario {
 				add("session", when+step)
 			}
 		}
+	}
+	if k.method == config.MethodSnapshot {
+		return out // nothing is copied
 	}
 	for _, victim := range stacktest.Victims {
 		if victim != "child" || k.method != config.MethodLocalToCloud { // which has none

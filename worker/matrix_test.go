@@ -30,6 +30,7 @@ type way struct {
 	primary  bool     // no standby can do it
 	chain    int      // incremental backups on top
 	tested   []string // columns that CI tests
+	disks    string   // the provider of snapshots; "" for a cluster that lies anywhere
 }
 
 func compressing(lines ...string) []string {
@@ -51,6 +52,9 @@ var ways = []way{
 	{name: "postgres, tar, zstd by the server", method: config.MethodPostgres, settings: compressing(" = zstd", "_format = tar", "_location = server"), from: 15, tested: []string{"18"}},
 	{name: "postgres, plain, lz4 on its way", method: config.MethodPostgres, settings: compressing(" = lz4", "_format = plain", "_location = server"), from: 15, tested: []string{"17"}},
 	{name: "local-to-cloud", method: config.MethodLocalToCloud, tested: []string{"13", "standby 18"}},
+	{name: "snapshot, btrfs", method: config.MethodSnapshot, disks: "btrfs", tested: []string{"standby 15"}},
+	{name: "snapshot, btrfs, exclusive", method: config.MethodSnapshot, disks: "btrfs", settings: []string{"backup_options = exclusive_backup"}, to: 14, primary: true},
+	{name: "snapshot, command that clones files on XFS", method: config.MethodSnapshot, disks: "command"},
 	{name: "postgres, three incremental backups", method: config.MethodPostgres, from: 17, primary: true, chain: 3, tested: []string{"17", "18"}},
 }
 
@@ -77,14 +81,16 @@ func TestMatrix(t *testing.T) {
 		results.planned += len(cells)
 		t.Run(column, func(t *testing.T) {
 			t.Parallel()
-			var f *field
+			fields := map[string]*field{}
 			for _, w := range cells {
 				name := w.name + "/" + column
 				if results.passed(name) || results.sittingIsOver() {
 					continue
 				}
+				f := fields[w.disks]
 				if f == nil {
-					f = newField(t, column)
+					f = newField(t, column, w.disks)
+					fields[w.disks] = f
 				}
 				t.Run(w.name, func(t *testing.T) {
 					began := time.Now()
@@ -105,15 +111,17 @@ type field struct {
 	store   *cloud
 }
 
-func newField(t *testing.T, column string) *field {
+func newField(t *testing.T, column, disks string) *field {
 	version, standby := strings.CutPrefix(column, "standby ")
 	var settings []string
 	if n, err := strconv.Atoi(version); err == nil && n >= 17 {
 		settings = []string{"summarize_wal = on"}
 	}
 	store := newCloud(t)
-	f := &field{bed: newBedWith(t, stacktest.Options{Version: version, Method: config.MethodPostgres, Config: settings, Env: store.Environment()}), store: store, ssh: sshtest.Start(t, sshtest.Options{As: pgtest.Credential(t)})}
-	f.primary = f.Cluster
+	o := stacktest.Options{Version: version, Method: config.MethodPostgres, Config: settings, Env: store.Environment()}
+	at := place(t, disks, &o)
+	f := &field{bed: newBedWith(t, o), store: store, ssh: sshtest.Start(t, sshtest.Options{As: pgtest.Credential(t)})}
+	f.primary, f.disks = f.Cluster, at
 	inside := filepath.Join(f.Cluster.DataDir, "in side")
 	if err := os.Mkdir(inside, 0o700); err != nil {
 		t.Fatal(err)
@@ -148,6 +156,9 @@ func (f *field) try(t *testing.T, w way) {
 	if len(w.settings) > 0 && strings.HasPrefix(w.settings[0], "backup_compression") {
 		// Older servers can be backed up compressed by a newer pg_basebackup.
 		settings = append(settings, "path_prefix = "+pgtest.BinDir(t, "18"))
+	}
+	if f.disks != nil {
+		settings = append(settings, f.disks.settings(t)...)
 	}
 	f.Configure(t, w.method, settings...)
 	before := f.count(t)

@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/keeper"
 	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/providers"
 	"github.com/holdfast-pg/holdfast/workflows"
 	"github.com/holdfast-pg/holdfast/workflows/engine"
 )
@@ -79,20 +80,21 @@ func (p *process) serve(ctx context.Context) error {
 	o.Interceptors = interceptors(p.role)
 	w := worker.New(c, queue, o)
 	servers := p.servers()
-	w.RegisterActivity(&activities.Catalogue{Servers: servers, Stores: drivers.Open})
+	w.RegisterActivity(&activities.Catalogue{Servers: servers, Stores: drivers.Open, Snapshots: providers.Open})
 	if p.role == "copy" {
 		w.RegisterActivity(&activities.BaseBackup{Servers: servers, Connect: connect})
 		w.RegisterActivity(&activities.Files{Servers: servers})
 		w.RegisterActivity(&activities.Cloud{Servers: servers, Stores: drivers.Open})
-		w.RegisterActivity(&activities.Proof{Servers: servers, Stores: drivers.Open})
+		w.RegisterActivity(&activities.Snapshots{Servers: servers, Open: providers.Open})
+		w.RegisterActivity(&activities.Proof{Servers: servers, Stores: drivers.Open, Snapshots: providers.Open})
 	} else {
 		w.RegisterWorkflow(workflows.BackupWorkflow)
 		w.RegisterWorkflow(workflows.ScheduledBackupWorkflow)
 		w.RegisterWorkflow(workflows.MaintenanceWorkflow)
-		w.RegisterActivity(&activities.Maintenance{Servers: servers, Stores: drivers.Open, Running: running(c), Exclusive: connectExclusive})
-		w.RegisterActivity(&activities.Preflight{Servers: servers, Connect: connect, Stores: drivers.Open, Heartbeat: p.heartbeat})
+		w.RegisterActivity(&activities.Maintenance{Servers: servers, Stores: drivers.Open, Snapshots: providers.Open, Running: running(c), Exclusive: connectExclusive})
+		w.RegisterActivity(&activities.Preflight{Servers: servers, Connect: connect, Stores: drivers.Open, Snapshots: providers.Open, Heartbeat: p.heartbeat})
 		w.RegisterActivity(&activities.Hooks{Servers: servers})
-		w.RegisterActivity(&activities.WAL{Servers: servers, Stores: drivers.Open, Connect: connect})
+		w.RegisterActivity(&activities.WAL{Servers: servers, Stores: drivers.Open, Connect: connect, Snapshots: providers.Open})
 	}
 	return p.until(ctx, w)
 }

@@ -16,7 +16,12 @@ import (
 func (b *bed) follow(t *testing.T, method, archiving string, settings ...string) {
 	t.Helper()
 	primary := b.Cluster
-	b.Cluster = primary.Standby(t, "archive_mode="+archiving)
+	if b.disks == nil {
+		b.Cluster = primary.Standby(t, "archive_mode="+archiving)
+	} else {
+		home, spaces := b.standbyDirs(t)
+		b.Cluster = primary.StandbyIn(t, home, spaces, "archive_mode="+archiving)
+	}
 	t.Cleanup(func() { b.Cluster = primary })
 	b.Configure(t, method, settings...)
 }

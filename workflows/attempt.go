@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/holdfast-pg/holdfast/activities"
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -162,10 +163,13 @@ func (a *attempt) startCopy(ctx workflow.Context) workflow.Future {
 	var b *activities.BaseBackup
 	var f *activities.Files
 	var c *activities.Cloud
+	var s *activities.Snapshots
 	switch a.plan.Method {
-	case "postgres":
+	case config.MethodSnapshot:
+		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, heavy("makes snapshots of the disks", a.plan)), s.CutSnapshots, a.ref, a.plan)
+	case config.MethodPostgres:
 		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, heavy("pg_basebackup copies the cluster", a.plan)), b.CopyBaseBackup, a.ref)
-	case "local-to-cloud":
+	case config.MethodLocalToCloud:
 		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, heavy("copies the cluster into the object store", a.plan)), c.CopyVolumes, a.ref)
 	}
 	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, heavy("rsync copies the cluster", a.plan)), f.CopyFiles, a.ref)

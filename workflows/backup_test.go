@@ -39,7 +39,7 @@ func newStage(t *testing.T, plan activities.Plan) *stage {
 	t.Cleanup(func() { s.AssertExpectations(t) })
 	s.SetTestTimeout(20 * time.Second)
 	s.RegisterWorkflow(workflows.BackupWorkflow)
-	for _, a := range []any{&activities.Preflight{}, &activities.Catalogue{}, &activities.Keeper{}, &activities.BaseBackup{}, &activities.Files{}, &activities.WAL{}, &activities.Proof{}} {
+	for _, a := range []any{&activities.Preflight{}, &activities.Catalogue{}, &activities.Keeper{}, &activities.BaseBackup{}, &activities.Files{}, &activities.Snapshots{}, &activities.WAL{}, &activities.Proof{}} {
 		s.RegisterActivity(a)
 	}
 	s.plan = plan
@@ -77,6 +77,9 @@ func (s *stage) good() *stage {
 	}
 	s.OnActivity("CopyBaseBackup", mock.Anything, mock.Anything).After(time.Minute).Return(copied).Maybe()
 	s.OnActivity("CopyFiles", mock.Anything, mock.Anything).After(time.Minute).Return(copied).Maybe()
+	s.OnActivity("CutSnapshots", mock.Anything, mock.Anything, mock.Anything).After(time.Second).Return(func(ctx context.Context, ref activities.Ref, _ activities.Plan) (activities.Copied, error) {
+		return copied(ctx, ref)
+	}).Maybe()
 	s.OnActivity("StopBackup", mock.Anything, mock.Anything).Return(activities.StoppedSession{Found: true}, nil).Maybe()
 	s.OnActivity("LookupStop", mock.Anything, mock.Anything).Return(activities.StoppedSession{}, nil).Maybe()
 	s.OnActivity("WaitForWAL", mock.Anything, mock.Anything, mock.Anything).Return(true, nil).Maybe()
@@ -110,11 +113,12 @@ func (s *stage) count(name string) int {
 var (
 	native     = activities.Plan{Method: "postgres", Bracket: activities.Native}
 	concurrent = activities.Plan{Method: "local-rsync", Bracket: activities.Concurrent}
+	snapshots  = activities.Plan{Method: "snapshot", Bracket: activities.Concurrent}
 	lost       = temporal.NewNonRetryableApplicationError("the session ended", string(fault.SessionLost), nil)
 )
 
 func TestBackupGoesThroughItsPhasesInOrder(t *testing.T) {
-	for _, plan := range []activities.Plan{native, concurrent} {
+	for _, plan := range []activities.Plan{native, concurrent, snapshots} {
 		s := newStage(t, plan).good()
 		res, err := s.run(t)
 		if err != nil || res.ID != id || res.Status != backup.Done || res.Attempts != 1 || res.Bytes != 7 {
@@ -126,8 +130,8 @@ func TestBackupGoesThroughItsPhasesInOrder(t *testing.T) {
 				order = append(order, c)
 			}
 		}
-		copying := "CopyBaseBackup"
-		if plan.Method != "postgres" {
+		copying := map[string]string{"postgres": "CopyBaseBackup", "snapshot": "CutSnapshots"}[plan.Method]
+		if copying == "" {
 			copying = "CopyFiles"
 		}
 		want := []string{"PlanBackup", "CreateBackup", "StartBackup", "RecordBegin", copying, "StopBackup", "RecordCopied", "WaitForWAL", "ProveBackup", "RecordDone", "PurgeWAL"}
@@ -196,6 +200,17 @@ func TestAProgramThatWasKilledBeginsAnotherAttempt(t *testing.T) {
 	res, err := s.good().run(t)
 	if err != nil || res.Status != backup.Done || res.Attempts != 2 || s.count("AbortSession") != 1 {
 		t.Errorf("%+v, %v, %v", res, err, s.calls)
+	}
+}
+
+// TestSnapshotsThatFail: what no other attempt cures ends the backup, with what to do.
+func TestSnapshotsThatFail(t *testing.T) {
+	s := newStage(t, snapshots)
+	full := temporal.NewApplicationErrorWithOptions("quota", string(fault.Disk), temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{activities.Trouble{Hint: "free space"}}})
+	s.OnActivity("CutSnapshots", mock.Anything, mock.Anything, mock.Anything).Return(activities.Copied{}, full)
+	_, err := s.good().run(t)
+	if err == nil || s.fail.Message != "quota" || s.fail.Hint != "free space" || !s.fail.Disk || s.count("AbortSession") != 1 || s.count("AbortCopy") != 1 || s.count("StopBackup") != 0 {
+		t.Errorf("%v, recorded %+v, calls %v", err, s.fail, s.calls)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/activities"
 	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/report"
 )
 
@@ -130,15 +131,12 @@ func (v *view) starting(attempt int) string {
 	return "PostgreSQL enters backup mode."
 }
 
-func (v *view) proving() string {
-	if v.plan.Method == "local-to-cloud" {
-		return "Compares the object store with what was sent, and reads the WAL back from begin to end."
-	}
-	return "Reads everything back: files against their checksums, WAL from begin to end."
-}
-
 func (v *view) copying(s activities.HeldSession, attempt int) string {
-	text := fmt.Sprintf("Copies the cluster, from WAL position %s on.", s.Begin.LSN)
+	what := "Copies the cluster"
+	if v.plan.Method == config.MethodSnapshot {
+		what = "Makes snapshots of the disks of the cluster"
+	}
+	text := fmt.Sprintf("%s, from WAL position %s on.", what, s.Begin.LSN)
 	if s.BackendPID != 0 {
 		text += fmt.Sprintf(" PostgreSQL's session has PID %d.", s.BackendPID)
 	}
@@ -146,6 +144,16 @@ func (v *view) copying(s activities.HeldSession, attempt int) string {
 		text += fmt.Sprintf(" This is attempt %d.", attempt)
 	}
 	return text
+}
+
+func (v *view) proving() string {
+	switch v.plan.Method {
+	case config.MethodLocalToCloud:
+		return "Compares the object store with what was sent, and reads the WAL back from begin to end."
+	case config.MethodSnapshot:
+		return "Waits until the snapshots are complete, and reads pg_control and the WAL back."
+	}
+	return "Reads everything back: files against their checksums, WAL from begin to end."
 }
 
 func (v *view) stopping() string {

@@ -393,3 +393,16 @@ func TestABackupBearsWithAMaintenance(t *testing.T) {
 		t.Errorf("it was taken twice, or the wait did not end: %v", err)
 	}
 }
+
+// TestLatestFullIsNoSnapshot: nothing can build on a backup of snapshots.
+func TestLatestFullIsNoSnapshot(t *testing.T) {
+	all := []*backupinfo.Info{{ID: "20260101T000000", Status: backup.Done}, {ID: "20260102T000000", Status: backup.Done}}
+	mode := "snapshot-concurrent"
+	all[1].Mode = &mode
+	for ref, want := range map[string]backup.ID{"latest": all[1].ID, "latest-full": all[0].ID} {
+		got, err := catalog.Choose("main", ref, all)
+		if err != nil || got.ID != want {
+			t.Errorf("%s: %v, %v", ref, got, err)
+		}
+	}
+}

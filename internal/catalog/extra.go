@@ -7,11 +7,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 )
 
 // ExtraVersion is the version of Extra that is written.
@@ -20,18 +23,19 @@ const ExtraVersion = 1
 // Extra is what only we know of a backup. It lies beside backup.info, to which
 // no key may be added.
 type Extra struct {
-	Version       int       `json:"version"`
-	WorkflowID    string    `json:"workflow_id,omitempty"`
-	RunID         string    `json:"run_id,omitempty"`
-	Method        string    `json:"method,omitempty"`
-	Attempts      []Attempt `json:"attempts,omitempty"`
-	FirstError    string    `json:"first_error,omitempty"` // what made the backup fail
-	Hint          string    `json:"hint,omitempty"`        // what to do about that
-	Proof         *Proof    `json:"proof,omitempty"`
-	TablespaceMap string    `json:"tablespace_map,omitempty"` // the server's, relative to the backup's directory
-	Sent          int64     `json:"sent,omitempty"`           // bytes, of what is in an object store; it had or copied the rest
-	BadPages      []string  `json:"bad_pages,omitempty"`      // files and blocks whose checksum was wrong, and which were backed up as they are
-	RestorePoint  string    `json:"restore_point,omitempty"`  // in the WAL behind the backup
+	Version       int              `json:"version"`
+	WorkflowID    string           `json:"workflow_id,omitempty"`
+	RunID         string           `json:"run_id,omitempty"`
+	Method        string           `json:"method,omitempty"`
+	Attempts      []Attempt        `json:"attempts,omitempty"`
+	FirstError    string           `json:"first_error,omitempty"` // what made the backup fail
+	Hint          string           `json:"hint,omitempty"`        // what to do about that
+	Proof         *Proof           `json:"proof,omitempty"`
+	TablespaceMap string           `json:"tablespace_map,omitempty"` // the server's, relative to the backup's directory
+	Sent          int64            `json:"sent,omitempty"`           // bytes, of what is in an object store; it had or copied the rest
+	BadPages      []string         `json:"bad_pages,omitempty"`      // files and blocks whose checksum was wrong, and which were backed up as they are
+	RestorePoint  string           `json:"restore_point,omitempty"`  // in the WAL behind the backup
+	Snapshots     *snapshot.Record `json:"snapshots_info,omitempty"` // of a backup that consists of them
 
 	unknown map[string]json.RawMessage // of a later version; kept
 }
@@ -51,6 +55,8 @@ type Proof struct {
 	Objects        int64     `json:"objects,omitempty"`
 	Bytes          int64     `json:"bytes"`
 	ManifestSHA256 string    `json:"manifest_sha256"`
+	Snapshots      int       `json:"snapshots,omitempty"` // that were complete
+	Unread         bool      `json:"unread,omitempty"`    // and whose files could not be read
 	WALFrom        string    `json:"wal_from"`
 	WALTo          string    `json:"wal_to"`
 }
@@ -67,11 +73,7 @@ func (e *Extra) UnmarshalJSON(data []byte) error {
 	if err != nil {
 		return err
 	}
-	ours, err := knownFields()
-	if err != nil {
-		return err
-	}
-	for key := range ours {
+	for _, key := range knownFields() {
 		delete(all, key)
 	}
 	f.unknown = all
@@ -99,13 +101,15 @@ func object(data []byte) (map[string]json.RawMessage, error) {
 	return all, json.Unmarshal(data, &all)
 }
 
-// knownFields are the keys of an Extra in which nothing is omitted.
-func knownFields() (map[string]json.RawMessage, error) {
-	data, err := json.Marshal(extraFields{WorkflowID: "x", RunID: "x", Method: "x", Attempts: []Attempt{{}}, FirstError: "x", Proof: &Proof{}, TablespaceMap: "x", RestorePoint: "x"})
-	if err != nil {
-		return nil, err
+// knownFields are the keys of an Extra.
+func knownFields() []string {
+	var out []string
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[extraFields]()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			out = append(out, name)
+		}
 	}
-	return object(data)
+	return out
 }
 
 func (c *Catalog) extraPath(id backup.ID) string {

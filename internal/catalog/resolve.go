@@ -20,7 +20,11 @@ type reference struct {
 
 func complete(i *backupinfo.Info) bool { return i.Status.CopyDone() }
 func failed(i *backupinfo.Info) bool   { return i.Status == backup.Failed }
-func full(i *backupinfo.Info) bool     { return i.Status.CopyDone() && i.Parent == nil }
+
+// full is what an incremental backup can build on: no increment, and no snapshot.
+func full(i *backupinfo.Info) bool {
+	return i.Status.CopyDone() && i.Parent == nil && (i.Mode == nil || backup.TypeOf(*i.Mode, "") != backup.Snapshot)
+}
 
 var references = map[string]reference{
 	"latest":      {true, complete, "there is no complete backup"},

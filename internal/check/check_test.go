@@ -190,6 +190,29 @@ func TestWhatFails(t *testing.T) {
 }
 
 // What rsync over ssh and exclusive backups need stands under Barman's names.
+func TestDisks(t *testing.T) {
+	no := errors.New("no")
+	for want, d := range map[string]check.Disks{
+		"snapshot instance exists: OK; snapshot disks attached to instance: OK; snapshot disks mounted on instance: OK":          {LayoutKnown: true},
+		"snapshot instance exists: OK; snapshot disks attached to instance: OK":                                                  {},
+		"ssh: OK (PostgreSQL server); snapshot instance exists: FAILED (no)":                                                     {Far: true, InstanceErr: no},
+		"snapshot instance exists: OK; snapshot disks attached to instance: FAILED (no)":                                         {MissingErr: no, LayoutKnown: true},
+		"snapshot instance exists: OK; snapshot disks attached to instance: OK; snapshot disks mounted on instance: FAILED (no)": {LayoutErr: no, LayoutKnown: true},
+	} {
+		f := healthy()
+		f.Settings.Method, f.Local.Disks = "snapshot", d
+		var got []string
+		for _, i := range check.Items(f) {
+			if key := i.Key(); strings.HasPrefix(key, "snapshot") || key == "ssh" {
+				got = append(got, i.String())
+			}
+		}
+		if text := strings.Join(got, "; "); text != want {
+			t.Errorf("%s, not %s", text, want)
+		}
+	}
+}
+
 func TestRsyncAndExclusive(t *testing.T) {
 	lost := fault.New(fault.Connection, "log in with", "ssh pg", "nothing listens there").WithHint("start sshd")
 	for name, c := range map[string]struct {

@@ -18,6 +18,9 @@ func (f Facts) copying(l *list) {
 	case "rsync":
 		f.ssh(l)
 		f.exclusive(l)
+	case "snapshot":
+		f.disks(l)
+		f.exclusive(l)
 	case "postgres":
 		l.add("pg_basebackup", f.Local.BaseErr == nil, reason(f.Local.BaseErr))
 		f.compatible(l)
@@ -38,6 +41,22 @@ func (f Facts) ssh(l *list) {
 	l.failing("backup_label", s.Labelled, "PostgreSQL does not answer, and its data directory has a backup_label: unless it is being restored there, remove that file before it is started")
 	l.failing("rsync", f.Local.RsyncErr != nil, reason(f.Local.RsyncErr))
 	l.failing("rsync on the PostgreSQL host", s.HostErr != nil, reason(s.HostErr))
+}
+
+// disks are Barman's items. What PostgreSQL does not say is not looked for.
+func (f Facts) disks(l *list) {
+	d := f.Local.Disks
+	if d.Far {
+		f.ssh(l)
+	}
+	l.add("snapshot instance exists", d.InstanceErr == nil, reason(d.InstanceErr))
+	if d.InstanceErr != nil {
+		return
+	}
+	l.add("snapshot disks attached to instance", d.MissingErr == nil, reason(d.MissingErr))
+	if d.MissingErr == nil && d.LayoutKnown {
+		l.add("snapshot disks mounted on instance", d.LayoutErr == nil, reason(d.LayoutErr))
+	}
 }
 
 // exclusive tells whether the server can be put into exclusive backup mode.

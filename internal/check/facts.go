@@ -94,6 +94,7 @@ type Local struct {
 	SSH       SSH
 	CloudErr  error // local-to-cloud: why the object store cannot be used
 	BaseErr   error // postgres: why pg_basebackup cannot be run
+	Disks     Disks // snapshot
 	BaseMajor int
 
 	Encrypts   bool  // backups and WAL are to be encrypted
@@ -110,4 +111,14 @@ type SSH struct {
 	NoiseErr error // that the login shell prints text of its own
 	HostErr  error // what is missing there
 	Labelled bool  // the data directory of the last backup has a backup_label; asked when PostgreSQL is silent
+}
+
+// Disks is what the provider of snapshots says. Each error is the reason why what
+// follows is unknown.
+type Disks struct {
+	InstanceErr error // why the host of the disks, or their provider, cannot be reached
+	MissingErr  error // why a disk cannot be cut
+	LayoutErr   error // why the disks do not hold the whole cluster
+	LayoutKnown bool  // PostgreSQL said where its files are
+	Far         bool  // the host is another one
 }

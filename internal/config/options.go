@@ -49,7 +49,7 @@ type ConnectionOptions struct {
 
 // CopyOptions say how a backup is taken.
 type CopyOptions struct {
-	BackupMethod               string        `ini:"backup_method" type:"enum" values:"rsync,postgres,local-rsync,snapshot,local-to-cloud" default:"rsync" scope:"GSM" strict:"true" backup:"only:rsync,postgres,local-rsync,local-to-cloud" doc:"How a backup is taken."`
+	BackupMethod               string        `ini:"backup_method" type:"enum" values:"rsync,postgres,local-rsync,snapshot,local-to-cloud" default:"rsync" scope:"GSM" strict:"true" backup:"only:rsync,postgres,local-rsync,snapshot,local-to-cloud" doc:"How a backup is taken."`
 	BackupOptions              []string      `ini:"backup_options" type:"csv" values:"concurrent_backup,exclusive_backup,external_configuration" scope:"GSM" strict:"true" doc:"Kind of backup (concurrent unless exclusive is asked for), and whether configuration files outside the data directory are looked after elsewhere."`
 	ImmediateCheckpoint        bool          `ini:"immediate_checkpoint" type:"bool" default:"false" scope:"GSM" doc:"Begin with a checkpoint at full speed instead of one that spares the server."`
 	ReuseBackup                string        `ini:"reuse_backup" type:"enum" values:"off,copy,link" scope:"GSM" doc:"What an rsync backup does with files that the previous backup has already: nothing, copy, or hard-link them. Forbidden for postgres and snapshot."`

@@ -33,9 +33,9 @@ type CloudOptions struct {
 
 // SnapshotOptions are for backups that are snapshots of disks.
 type SnapshotOptions struct {
-	SnapshotProvider             string        `ini:"snapshot_provider" type:"enum" values:"aws,azure,gcp" scope:"GSM" strict:"true" backup:"refused" doc:"Who makes the snapshots."`
-	SnapshotInstance             string        `ini:"snapshot_instance" type:"string" scope:"SM" backup:"refused" doc:"Instance that the disks are attached to."`
-	SnapshotDisks                []string      `ini:"snapshot_disks" type:"list" scope:"SM" strict:"true" backup:"refused" doc:"Disks that together hold the cluster."`
+	SnapshotProvider             string        `ini:"snapshot_provider" type:"enum" values:"aws,azure,gcp,btrfs,zfs,lvm,command" scope:"GSM" strict:"true" backup:"only:btrfs,zfs,lvm,command" doc:"Who makes the snapshots: a cloud, a file system, or commands of yours."`
+	SnapshotInstance             string        `ini:"snapshot_instance" type:"string" scope:"SM" backup:"refused" methods:"rsync,postgres,local-rsync" doc:"Instance that the disks are attached to; localhost is this host, with btrfs, zfs, lvm and command, and any other name that of ssh_command."`
+	SnapshotDisks                []string      `ini:"snapshot_disks" type:"list" scope:"SM" strict:"true" backup:"refused" methods:"rsync,postgres,local-rsync" doc:"Disks that together hold the cluster: directories of subvolumes (btrfs), datasets (zfs), VG/LV (lvm), directories (command)."`
 	SnapshotGCPProject           string        `ini:"snapshot_gcp_project" type:"string" scope:"GSM" backup:"refused" instead:"gcp_project" doc:"Google Cloud project."`
 	SnapshotZone                 string        `ini:"snapshot_zone" type:"string" scope:"SM" backup:"refused" instead:"gcp_zone" doc:"Google Cloud zone."`
 	AWSAwaitSnapshotsTimeout     time.Duration `ini:"aws_await_snapshots_timeout" type:"seconds" default:"3600" min:"1" scope:"GSM" doc:"How long to wait until AWS has finished the snapshots."`
@@ -43,4 +43,12 @@ type SnapshotOptions struct {
 	AWSSnapshotLockDuration      *int          `ini:"aws_snapshot_lock_duration" type:"int" min:"1" max:"36500" scope:"GSM" strict:"true" doc:"Days that the lock lasts."`
 	AWSSnapshotLockCoolOffPeriod *int          `ini:"aws_snapshot_lock_cool_off_period" type:"int" min:"1" max:"72" scope:"GSM" strict:"true" doc:"Hours during which a compliance lock can still be changed."`
 	AWSSnapshotLockExpiration    string        `ini:"aws_snapshot_lock_expiration_date" type:"timestamp" scope:"GSM" strict:"true" doc:"When the lock ends: YYYY-MM-DDTHH:MM:SS.fffZ."`
+
+	HoldfastSnapshotHold          string        `ini:"holdfast_snapshot_hold" type:"enum" values:"cut,completed" default:"cut" scope:"GSM" strict:"true" doc:"How long PostgreSQL stays in backup mode: until the content of all snapshots is fixed, or until they are complete."`
+	HoldfastSnapshotTimeout       time.Duration `ini:"holdfast_snapshot_timeout" type:"duration" default:"1h" scope:"GSM" strict:"true" doc:"How long to wait until the snapshots are complete."`
+	HoldfastSnapshotDirectory     string        `ini:"holdfast_snapshot_directory" type:"string" default:"../.holdfast-snapshots" scope:"GSM" doc:"Where btrfs keeps the snapshots of a subvolume: a directory on its file system, relative to the subvolume unless absolute."`
+	HoldfastSnapshotPrefix        string        `ini:"holdfast_snapshot_prefix" type:"shell" scope:"GSM" doc:"Words before the commands of btrfs, zfs and lvm, such as sudo -n."`
+	HoldfastSnapshotCreateCommand string        `ini:"holdfast_snapshot_create_command" type:"shell" scope:"GSM" doc:"Command that makes a snapshot, for snapshot_provider = command."`
+	HoldfastSnapshotListCommand   string        `ini:"holdfast_snapshot_list_command" type:"shell" scope:"GSM" doc:"Command that lists snapshots, for snapshot_provider = command."`
+	HoldfastSnapshotDeleteCommand string        `ini:"holdfast_snapshot_delete_command" type:"shell" scope:"GSM" doc:"Command that deletes a snapshot, for snapshot_provider = command."`
 }

@@ -116,6 +116,22 @@ func TestBadFiles(t *testing.T) {
 			"!:10: [a] aws_snapshot_lock_mode = governance: a lock ends after a duration or on a date; set exactly one of aws_snapshot_lock_duration and aws_snapshot_lock_expiration_date",
 			"!:11: [a] aws_snapshot_lock_cool_off_period = 72: a governance lock has no cool-off period; remove it",
 			"!:12: [a] aws_snapshot_lock_duration = 36501: expected an integer from 1 to 36500"}, "a"},
+		{"snapshots of file systems", "[a]\nconninfo = host=a\nbackup_method = snapshot\nsnapshot_provider = btrfs\nsnapshot_instance = localhost\nssh_command = ssh a\nsnapshot_disks = /srv/pg,pg\n" +
+			"[b]\nconninfo = host=b\nbackup_method = snapshot\nsnapshot_provider = zfs\nsnapshot_instance = pg\nsnapshot_disks = tank/pg@x\n" +
+			"[c]\nconninfo = host=c\nbackup_method = snapshot\nsnapshot_provider = lvm\nsnapshot_instance = localhost\nsnapshot_disks = pg\nholdfast_snapshot_hold = never\n" +
+			"[d]\nconninfo = host=d\nbackup_method = snapshot\nsnapshot_provider = command\nsnapshot_instance = localhost\nsnapshot_disks = /d\nholdfast_snapshot_list_command = ls\nholdfast_snapshot_timeout = soon\n" +
+			"[e]\nconninfo = host=e\nbackup_method = snapshot\nsnapshot_instance = localhost\nsnapshot_disks = /e\n", []string{
+			"!:8: [a] ssh_command = ssh a: the disks of localhost are those of this host; remove it, or let snapshot_instance name the host that it leads to",
+			"!:9: [a] snapshot_disks = /srv/pg,pg: disk pg is no absolute path; name directories: of subvolumes for btrfs, and those that your commands make snapshots of for command",
+			"!:10: [b] ssh_command: backup_method = snapshot needs it; set it to a command such as ssh postgres@pg, or use backup_method = postgres",
+			"!:15: [b] snapshot_disks = tank/pg@x: disk tank/pg@x is no dataset; name datasets such as tank/pg",
+			"!:21: [c] snapshot_disks = pg: disk pg is no volume; name volumes as VG/LV",
+			"!:22: [c] holdfast_snapshot_hold = never: expected one of cut, completed",
+			"!:23: [d] holdfast_snapshot_create_command: snapshot_provider = command needs it; set it to the command that makes snapshots; docs/snapshot.md has an example",
+			"!:23: [d] holdfast_snapshot_delete_command: snapshot_provider = command needs it; set it to the command that deletes snapshots; docs/snapshot.md has an example",
+			"!:30: [d] holdfast_snapshot_timeout = soon: expected a duration such as 90m, 12h or 2 DAYS",
+			"!:31: [e] ssh_command: backup_method = snapshot needs it; set it to a command such as ssh postgres@pg, or use backup_method = postgres",
+			"!:31: [e] snapshot_provider: backup_method = snapshot needs it; set it to aws, azure, gcp, btrfs, zfs, lvm or command"}, "a b c d e"},
 		{"keys in S3", good + "aws_sse_kms_key_id = k\naws_sse_customer_key = file:///k\n", []string{
 			"!:6: [main] aws_sse_kms_key_id = k: the key is used by aws_encryption = aws:kms only; set that, or remove the key",
 			"!:7: [main] aws_sse_customer_key = ***: it excludes aws_encryption and aws_sse_kms_key_id; keep one kind of encryption"}, "main"},
@@ -254,6 +270,17 @@ func TestUnsupportedForBackup(t *testing.T) {
 		}
 		if strings.Join(got, " ") != want {
 			t.Errorf("%q: %v", text, got)
+		}
+	}
+	for provider, want := range map[string]string{"btrfs": "", "command": "", "aws": "snapshot_provider"} {
+		c := load(t, map[string]string{"barman.conf": base + "[main]\nconninfo = host=pg\nbackup_method = snapshot\nssh_command = ssh a\nsnapshot_instance = a\nsnapshot_disks = /a\nsnapshot_provider = " + provider +
+			"\nholdfast_snapshot_create_command = a\nholdfast_snapshot_list_command = a\nholdfast_snapshot_delete_command = a\n"})
+		got := ""
+		for _, p := range server(t, c, "main").UnsupportedForBackup() {
+			got += p.Option
+		}
+		if got != want {
+			t.Errorf("snapshot_provider = %s: %q", provider, got)
 		}
 	}
 }

@@ -88,7 +88,8 @@ func TestDeclarations(t *testing.T) {
 const ownOptions = ` holdfast_state_directory holdfast_session_lease holdfast_backup_deadline
 holdfast_wal_wait holdfast_backup_schedule holdfast_maintenance_interval holdfast_hook_timeout
 holdfast_endpoint_url holdfast_s3_addressing_style holdfast_cloud_volume_size holdfast_cloud_compression
-holdfast_cloud_reuse holdfast_bad_pages`
+holdfast_cloud_reuse holdfast_bad_pages holdfast_snapshot_hold holdfast_snapshot_timeout holdfast_snapshot_directory
+holdfast_snapshot_prefix holdfast_snapshot_create_command holdfast_snapshot_list_command holdfast_snapshot_delete_command`
 
 // barmanOptions are those of [barman], model, and what Barman 3.20 prints as the
 // configuration of a server.

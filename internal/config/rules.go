@@ -42,7 +42,9 @@ func (s *Server) checkRules() {
 	case MethodLocalToCloud:
 		s.checkLocalToCloud()
 	case MethodSnapshot:
-		s.checkSSH()
+		if s.SnapshotProvider == "" || s.onClouds() || s.SnapshotInstance != Localhost {
+			s.checkSSH()
+		}
 		s.checkSnapshot()
 	}
 }
@@ -138,13 +140,51 @@ func (s *Server) checkSnapshot() {
 	}
 	switch {
 	case s.SnapshotProvider == "" && !s.failed(&s.SnapshotProvider):
-		s.fail(&s.SnapshotProvider, needed, "set it to aws, azure or gcp")
+		s.fail(&s.SnapshotProvider, needed, "set it to aws, azure, gcp, btrfs, zfs, lvm or command")
 	case s.SnapshotProvider == "gcp" && s.GCPProject == "":
 		s.fail(&s.GCPProject, "snapshots on Google Cloud need it", "set it to the project's name")
 	case s.SnapshotProvider == "azure" && s.AzureSubscriptionID == "":
 		s.fail(&s.AzureSubscriptionID, "snapshots on Azure need it", "set it to the subscription's ID")
 	case s.SnapshotProvider == "aws" && s.AWSSnapshotLockMode != "":
 		s.checkSnapshotLock()
+	case s.SnapshotProvider != "" && !s.onClouds():
+		s.checkFileSystem()
+	}
+}
+
+// Localhost is the instance whose disks are those of this host.
+const Localhost = "localhost"
+
+func (s *Server) onClouds() bool {
+	return slices.Contains([]string{"aws", "azure", "gcp"}, s.SnapshotProvider)
+}
+
+// checkFileSystem: snapshots that are made on a host, by programs.
+func (s *Server) checkFileSystem() {
+	if s.SnapshotInstance == Localhost && s.SSHCommand != "" {
+		s.fail(&s.SSHCommand, "the disks of localhost are those of this host", "remove it, or let snapshot_instance name the host that it leads to")
+	}
+	for _, d := range s.SnapshotDisks {
+		group, name, two := strings.Cut(d, "/")
+		switch p := s.SnapshotProvider; {
+		case (p == "btrfs" || p == "command") && !filepath.IsAbs(d):
+			s.fail(&s.SnapshotDisks, "disk "+d+" is no absolute path", "name directories: of subvolumes for btrfs, and those that your commands make snapshots of for command")
+		case p == "zfs" && (group == "" || strings.ContainsAny(d, "@# ")):
+			s.fail(&s.SnapshotDisks, "disk "+d+" is no dataset", "name datasets such as tank/pg")
+		case p == "lvm" && (!two || group == "" || name == "" || strings.ContainsAny(name, "/@ ")):
+			s.fail(&s.SnapshotDisks, "disk "+d+" is no volume", "name volumes as VG/LV")
+		}
+	}
+	if s.SnapshotProvider != "command" {
+		return
+	}
+	for _, c := range []struct {
+		field *string
+		what  string
+	}{{&s.HoldfastSnapshotCreateCommand, "makes"}, {&s.HoldfastSnapshotListCommand, "lists"}, {&s.HoldfastSnapshotDeleteCommand, "deletes"}} {
+		if *c.field == "" {
+			s.fail(c.field, "snapshot_provider = command needs it", "set it to the command that "+c.what+" snapshots; docs/snapshot.md has an example")
+		}
 	}
 }
 

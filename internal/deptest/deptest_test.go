@@ -44,6 +44,7 @@ var (
 	postgres = []string{"github.com/jackc", module + "internal/pg"}
 	clouds   = []string{"github.com/aws", "cloud.google.com", "google.golang.org/api", "github.com/Azure"}
 	stores   = []string{"internal/objstore/drivers", "internal/objstore/file", "internal/objstore/s3"}
+	disks    = []string{module + "internal/snapshot/providers", module + "internal/snapshot/btrfs", module + "internal/snapshot/custom", module + "internal/snapshot/lvm", module + "internal/snapshot/zfs"}
 )
 
 // ours are packages of this module by their full names.
@@ -69,9 +70,10 @@ func TestDirection(t *testing.T) {
 		{"activities lie below workflows", []string{"activities"}, nil,
 			[]string{module + "workflows", module + "starter", module + "worker"}},
 		{"workflows lie below the mains", []string{"workflows"}, nil, []string{module + "starter", module + "worker"}},
-		{"workflows and activities know no driver", []string{"workflows", "activities"}, nil, slices.Concat(postgres, clouds, ours(stores))},
+		{"workflows and activities know no driver", []string{"workflows", "activities"}, nil, slices.Concat(postgres, clouds, ours(stores), disks)},
 		{"only mains link the PostgreSQL driver", []string{"internal"}, []string{"internal/pg"}, postgres},
 		{"only mains link a driver of an object store", []string{"internal"}, stores, slices.Concat(clouds, ours(stores))},
+		{"only mains link a provider of snapshots", []string{"internal"}, []string{"internal/snapshot"}, disks},
 	} {
 		t.Run(rule.name, func(t *testing.T) {
 			checked := 0

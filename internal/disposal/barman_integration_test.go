@@ -73,7 +73,7 @@ func (s *site) disposal(server string) *disposal.Disposal {
 	s.t.Helper()
 	settings, err := s.cfg.Server(server)
 	s.must(err)
-	d, err := disposal.Of(s.t.Context(), settings, nil)
+	d, err := disposal.Of(s.t.Context(), settings, nil, nil)
 	s.must(err)
 	return d
 }

@@ -153,6 +153,9 @@ func (d *Disposal) run(ctx context.Context, plan *retention.Plan) (*Result, erro
 		if err := d.Catalog.Condemn(id); err != nil {
 			return res, err
 		}
+		if err := d.removeSnapshots(ctx, id); err != nil {
+			return res, err
+		}
 		if err := d.Catalog.RemoveFiles(id); err != nil {
 			return res, err
 		}
@@ -177,6 +180,16 @@ func (d *Disposal) run(ctx context.Context, plan *retention.Plan) (*Result, erro
 		return res, nil
 	}
 	return res, d.Catalog.Resize(ctx, res.Deleted)
+}
+
+// removeSnapshots deletes what a backup consists of beside its files. A record that
+// was forgotten says that they are gone.
+func (d *Disposal) removeSnapshots(ctx context.Context, id backup.ID) error {
+	extra, err := d.Catalog.Extra(id)
+	if err != nil || extra.Snapshots == nil {
+		return err
+	}
+	return d.Snapshots(ctx, id, extra.Snapshots)
 }
 
 // before runs the scripts before the deletion of a backup. One that says stop

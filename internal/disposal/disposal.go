@@ -10,9 +10,11 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/hook"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/retention"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
@@ -22,14 +24,16 @@ type Disposal struct {
 	Archive *walarchive.Archive
 	Policy  retention.Policy
 	Hooks   *hook.Hooks
+	// Snapshots deletes those of a backup that its record names, and others of it.
+	Snapshots func(ctx context.Context, id backup.ID, record *snapshot.Record) error
 }
 
 // patience is for how long a deletion bears with an object store that does not answer.
 const patience = 30 * time.Second
 
 // Of is the disposal of a server, until ctx ends; stores opens the object
-// stores that have its backups and WAL, if any have.
-func Of(ctx context.Context, s *config.Server, stores objstore.Stores) (*Disposal, error) {
+// stores that have its backups and WAL, if any have, and open the provider of its snapshots.
+func Of(ctx context.Context, s *config.Server, stores objstore.Stores, open snapshot.Open) (*Disposal, error) {
 	archive, err := walarchive.ForServer(s, stores)
 	if err != nil {
 		return nil, err
@@ -38,7 +42,27 @@ func Of(ctx context.Context, s *config.Server, stores objstore.Stores) (*Disposa
 	if err != nil {
 		return nil, err
 	}
-	return &Disposal{cat, archive, PolicyOf(s), hook.Of(s)}, nil
+	return &Disposal{cat, archive, PolicyOf(s), hook.Of(s), SnapshotsOf(s, open)}, nil
+}
+
+// SnapshotsOf deletes snapshots that a server's settings make.
+func SnapshotsOf(s *config.Server, open snapshot.Open) func(context.Context, backup.ID, *snapshot.Record) error {
+	return func(ctx context.Context, id backup.ID, record *snapshot.Record) error {
+		return deleteSnapshots(ctx, s, open, id, record)
+	}
+}
+
+func deleteSnapshots(ctx context.Context, s *config.Server, open snapshot.Open, id backup.ID, record *snapshot.Record) error {
+	if s.BackupMethod != config.MethodSnapshot || s.SnapshotProvider != record.Provider || s.SnapshotInstance != record.Info.Instance {
+		return fault.New(fault.Refused, "delete the snapshots of backup", string(id), "they are those of %s on %s, and server %s makes none of these now", record.Provider, record.Info.Instance, s.Name).
+			WithHint("delete the backup while section [%s] has backup_method = snapshot, snapshot_provider = %s and snapshot_instance = %s", s.Name, record.Provider, record.Info.Instance)
+	}
+	disks, err := open(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer disks.Close()
+	return snapshot.RemoveAll(ctx, disks, snapshot.OwnerOf(s), id, record)
 }
 
 // PolicyOf is the policy that a server's settings describe.

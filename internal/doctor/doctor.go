@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/keeper"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 )
 
@@ -47,10 +48,12 @@ type Doctor struct {
 	Catalog      *catalog.Catalog
 	Archive      *walarchive.Archive
 	StateDir     string
-	CleanLocks   bool     // lock files that nobody needs are leftovers
-	Applications []string // names of the sessions that backups open
-	Server       Server   // nil when sessions cannot be examined
-	Host         Host     // nil when there is none, or it cannot be reached
+	CleanLocks   bool              // lock files that nobody needs are leftovers
+	Applications []string          // names of the sessions that backups open
+	Server       Server            // nil when sessions cannot be examined
+	Host         Host              // nil when there is none, or it cannot be reached
+	Snapshots    snapshot.Provider // nil when there is none, or it cannot be reached
+	Owner        string            // of snapshots, see snapshot.OwnerOf
 	// Running tells whether the workflow run of an owner still runs.
 	Running func(keeper.Owner) (bool, error)
 	// FinishDeletions finishes interrupted deletions, unless somebody deletes.
@@ -71,6 +74,7 @@ const (
 	Temporary Kind = "temporary file"
 	Deletion  Kind = "deletion"
 	Abandoned Kind = "abandoned backup"
+	Snapshot  Kind = "snapshot"
 )
 
 // Finding is a leftover, or what may be one.
@@ -105,7 +109,7 @@ func (d *Doctor) Examine(ctx context.Context, now time.Time) ([]Finding, error) 
 		c.backups[b.ID] = b
 	}
 	var errs []error
-	for _, look := range []func(context.Context) error{c.processes, c.farProcesses, c.sessions, c.mode, c.records, c.deletions, c.directories, c.temporary, c.locks, c.abandoned} {
+	for _, look := range []func(context.Context) error{c.processes, c.farProcesses, c.sessions, c.mode, c.records, c.deletions, c.directories, c.snapshots, c.temporary, c.locks, c.abandoned} {
 		errs = append(errs, look(ctx))
 	}
 	return c.findings, errors.Join(errs...)

@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type Options struct {
 	NewIdentity    bool     // a system identifier of its own, at the price of an initdb
 	OneDatabase    bool     // the database postgres and no template: a third of the files
 	SegmentMB      int      // wal_segment_size, at the price of an initdb; 0 for the default
+	Data           string   // a directory in which the data directory is made; empty for a new one
+	Spaces         string   // the same for tablespaces
 }
 
 // Cluster is a running PostgreSQL server.
@@ -53,6 +56,10 @@ func Start(t testing.TB, o Options) *Cluster {
 		Version: o.Version, BinDir: BinDir(t, o.Version), DataDir: filepath.Join(home, "data"), SocketDir: home,
 		Port: FreePort(t), Tablespaces: map[string]string{},
 	}
+	if o.Data != "" {
+		c.DataDir = filepath.Join(o.Data, "data")
+	}
+	spaces := cmp.Or(o.Spaces, filepath.Join(home, "tablespaces"))
 	switch {
 	case o.SegmentMB > 0:
 		initdb(t, c.BinDir, c.DataDir, fmt.Sprintf("--wal-segsize=%d", o.SegmentMB))
@@ -78,9 +85,9 @@ func Start(t testing.TB, o Options) *Cluster {
 	t.Cleanup(func() { c.end(t) })
 	c.await(t, false)
 	for _, name := range o.Tablespaces {
-		dir := filepath.Join(home, "tablespaces", strings.ReplaceAll(name, "'", "_")) // PostgreSQL refuses quotes in a location
+		dir := filepath.Join(spaces, strings.ReplaceAll(name, "'", "_")) // PostgreSQL refuses quotes in a location
 		must(t, os.MkdirAll(dir, 0o700))
-		own(t, filepath.Join(home, "tablespaces"))
+		own(t, spaces)
 		c.Tablespaces[name] = dir
 		c.Exec(t, fmt.Sprintf("CREATE TABLESPACE %s LOCATION '%s'", quoted(name), dir))
 	}
@@ -129,10 +136,17 @@ func fromDataDir(t testing.TB, version, dataDir string, settings ...string) *Clu
 func (c *Cluster) Standby(t testing.TB, settings ...string) *Cluster {
 	t.Helper()
 	home := Dir(t)
+	return c.StandbyIn(t, home, filepath.Join(home, "tablespaces"), settings...)
+}
+
+// StandbyIn is Standby below the directory home, with its tablespaces below spaces; both belong to
+// the server's user.
+func (c *Cluster) StandbyIn(t testing.TB, home, spaces string, settings ...string) *Cluster {
+	t.Helper()
 	dataDir := filepath.Join(home, "data")
 	args := []string{"-D", dataDir, "-d", c.DSN(), "-R", "-X", "stream", "-c", "fast", "--no-sync"}
 	for name, dir := range c.Tablespaces {
-		args = append(args, "-T", dir+"="+filepath.Join(home, "tablespaces", name))
+		args = append(args, "-T", dir+"="+filepath.Join(spaces, name))
 	}
 	run(t, home, filepath.Join(c.BinDir, "pg_basebackup"), args...)
 	return NewStandbyFromDataDir(t, c.Version, dataDir, settings...)

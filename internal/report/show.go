@@ -20,7 +20,8 @@ type Backup struct {
 	Chain          []backup.ID      // of an incremental backup: from the full one to this one
 	Segments       Segments
 	Histories      map[uint32]wal.History
-	Retention      string // what the retention policy says of it
+	Retention      string       // what the retention policy says of it
+	Snapshots      *pylit.Value // those that it consists of; nil for none
 }
 
 const (
@@ -49,6 +50,9 @@ func (b Backup) JSON() Object {
 		tablespaces = append(tablespaces, Object{"name": t.Name, "oid": t.OID, "location": t.Location})
 	}
 	o["tablespaces"] = tablespaces
+	if b.Snapshots != nil {
+		o["snapshots_info"] = literal(*b.Snapshots)
+	}
 	o["base_backup_information"] = b.base()
 	o["wal_information"] = b.wal()
 	o["catalog_information"] = b.catalog()

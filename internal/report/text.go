@@ -12,7 +12,8 @@ type Section struct {
 	Rows  []Row
 }
 
-// Row is a line: what, and its value. A row with an empty value is left out.
+// Row is a line: what, and its value. A row with an empty value is left out; the zero
+// row is an empty line.
 type Row struct{ Label, Value string }
 
 // WriteSections writes sections below a heading.
@@ -26,6 +27,9 @@ func WriteSections(w io.Writer, heading string, sections []Section) error {
 			indent = "    "
 		}
 		for _, r := range s.Rows {
+			if r == (Row{}) {
+				b.WriteString("\n")
+			}
 			if r.Value != "" {
 				fmt.Fprintf(&b, "%s%-*s : %s\n", indent, 25-len(indent), r.Label, r.Value)
 			}
@@ -50,6 +54,9 @@ func (b Backup) Sections() []Section {
 		head = append(head, Row{"Estimated Cluster Size", Size(*i.ClusterSize)})
 	}
 	sections := []Section{{Rows: head}, {"Server information", []Row{{"Checksums", orZero(i.DataChecksums)}, {"WAL summarizer", orZero(i.SummarizeWAL)}}}}
+	if b.Snapshots != nil {
+		sections = append(sections, snapshotSection(*b.Snapshots))
+	}
 	if len(i.Tablespaces) > 0 {
 		var rows []Row
 		for _, t := range i.Tablespaces {

@@ -7,5 +7,7 @@
 // and with global/pg_control, without which no server starts, placed last.
 // An incremental backup is combined there with those that it builds on, by
 // pg_combinebackup, and the result compared with its manifest.
+// A backup that is a set of disk snapshots is read where they show their files,
+// which become clones where the file system can clone.
 // It needs no Temporal and never talks to PostgreSQL.
 package restore

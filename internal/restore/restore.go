@@ -34,7 +34,8 @@ type Source struct {
 	Parents   []Source  // what an incremental backup builds on, the full one first
 	// Objects are the archives of a backup in an object store, by OID, that of the data directory
 	// being 0; Data and TableDirs are then empty. Of members of one name that of the last archive counts.
-	Objects map[uint32][]basetar.Archive
+	Objects  map[uint32][]basetar.Archive
+	Snapshot *Snapshot // Data and TableDirs are directories of disk snapshots; nil when they are not
 }
 
 // Options bound a restore.
@@ -117,6 +118,11 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 	}
 	if err := labelled(src, trees[0]); err != nil {
 		return nil, err
+	}
+	if src.Snapshot != nil {
+		if err := src.Snapshot.finish(trees[0]); err != nil {
+			return nil, err
+		}
 	}
 	res.Files, res.Bytes = c.did()
 	data := places[plan.Dest]
@@ -231,7 +237,9 @@ func enoughSpace(trees []*tree, src Source, plan *restoreplan.Plan) error {
 		if err := unix.Statfs(t.existing(), &fsys); err != nil {
 			return fault.Wrap(fault.Internal, "statfs", t.build, err)
 		}
-		need[st.Dev] += t.bytes
+		if t.filter == nil || !t.clones() {
+			need[st.Dev] += t.bytes
+		}
 		if i == 0 && src.Info.SegmentSize != nil {
 			need[st.Dev] += int64(len(plan.WAL)) * int64(*src.Info.SegmentSize)
 		}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-pg/holdfast/internal/basetar"
+	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
 	"github.com/holdfast-pg/holdfast/internal/restoreplan"
@@ -31,6 +32,7 @@ type tree struct {
 	isData    bool
 	files     int64
 	bytes     int64
+	filter    *datadir.Filter // of a snapshot; nil when only what belongs to a backup is there
 }
 
 // inventory finds what a backup consists of, and how large it is; a combiner
@@ -61,6 +63,11 @@ func inventory(src Source, plan *restoreplan.Plan) ([]*tree, error) {
 		return trees, nil
 	case archives != nil:
 		return trees, measureTars(src, plan, trees)
+	}
+	if src.Snapshot != nil {
+		if err := asSnapshot(trees, src.Info); err != nil {
+			return nil, err
+		}
 	}
 	for _, t := range trees {
 		if err := t.walk(func(_ string, d fs.DirEntry) error {
@@ -115,7 +122,7 @@ func (t *tree) walk(visit func(rel string, d fs.DirEntry) error) error {
 		if err != nil || rel == "." {
 			return err
 		}
-		if t.isData && excluded(rel, d.IsDir()) {
+		if t.isData && excluded(rel, d.IsDir()) || t.skips(rel, d) {
 			if d.IsDir() {
 				return fs.SkipDir
 			}
@@ -216,6 +223,9 @@ func (c *copier) entry(g *errgroup.Group, t *tree, rel string, d fs.DirEntry) er
 			return err
 		}
 	case info.Mode()&fs.ModeSymlink != 0:
+		if err := t.mayLink(rel); err != nil {
+			return err
+		}
 		to, err := os.Readlink(src)
 		if err != nil {
 			return err

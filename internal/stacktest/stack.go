@@ -36,6 +36,8 @@ type Options struct {
 	Home        string            // barman_home; empty for a directory of its own
 	Faults      Faults            // told of every kill point; may be nil
 	Env         map[string]string // of every process, beside the test's own
+	Data        string            // as pgtest has it
+	Spaces      string            // as pgtest has it
 }
 
 // Stack is a running Holdfast.
@@ -69,7 +71,7 @@ func Start(t testing.TB, o Options) *Stack {
 		s.Home = filepath.Join(s.Dir, "home")
 	}
 	s.mkdir(t, s.Home)
-	s.Cluster = pgtest.Start(t, pgtest.Options{Version: o.Version, Tablespaces: o.Tablespaces, Config: o.Config, OneDatabase: o.OneDatabase, SegmentMB: o.SegmentMB,
+	s.Cluster = pgtest.Start(t, pgtest.Options{Version: o.Version, Tablespaces: o.Tablespaces, Config: o.Config, OneDatabase: o.OneDatabase, SegmentMB: o.SegmentMB, Data: o.Data, Spaces: o.Spaces,
 		ArchiveCommand: fmt.Sprintf("%s/holdfast -c %s wal-archive %s %%p", s.Bin, s.Config, Server)})
 	s.Configure(t, o.Method, o.Settings...)
 	s.enginePort, s.uiPort = pgtest.FreePort(t), pgtest.FreePort(t)

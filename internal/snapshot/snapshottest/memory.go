@@ -1,0 +1,103 @@
+package snapshottest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
+)
+
+// Memory is a provider whose snapshots are nothing but entries of a list.
+type Memory struct {
+	Names []string
+	// Begin is the phase of a new snapshot; Completed when it is "".
+	Begin snapshot.Phase
+	// Hook may fail a call; op is create, list or delete, what a disk or a snapshot.
+	Hook func(op, what string) error
+
+	mu    sync.Mutex
+	all   []snapshot.Snapshot
+	count int
+	Log   []string // what was called, in order
+}
+
+// Disks is Provider's.
+func (m *Memory) Disks(context.Context) ([]snapshot.Disk, error) {
+	var out []snapshot.Disk
+	for _, n := range m.Names {
+		out = append(out, snapshot.Disk{Name: n, Path: n, Mount: n, Options: "rw"})
+	}
+	return out, nil
+}
+
+func (m *Memory) called(ctx context.Context, op, what string) error {
+	if ctx.Err() != nil {
+		return fault.Wrap(fault.Cancelled, op, what, context.Cause(ctx))
+	}
+	m.mu.Lock()
+	m.Log = append(m.Log, op+" "+what)
+	m.mu.Unlock()
+	if m.Hook == nil {
+		return nil
+	}
+	return m.Hook(op, what)
+}
+
+// Create is Provider's.
+func (m *Memory) Create(ctx context.Context, tag snapshot.Tag, d snapshot.Disk) (snapshot.Snapshot, error) {
+	if err := m.called(ctx, "create", d.Name); err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.count++
+	s := snapshot.Snapshot{Tag: tag, Name: snapshot.NameOf(d.Name, tag.ID), ID: fmt.Sprintf("snap-%d", m.count), Phase: m.Begin}
+	if s.Phase == "" {
+		s.Phase = snapshot.Completed
+	}
+	m.all = append(m.all, s)
+	return s, nil
+}
+
+// List is Provider's.
+func (m *Memory) List(ctx context.Context, owner string) ([]snapshot.Snapshot, error) {
+	if err := m.called(ctx, "list", owner); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(m.all), func(s snapshot.Snapshot) bool { return s.Tag.Owner != owner }), nil
+}
+
+// Delete is Provider's.
+func (m *Memory) Delete(ctx context.Context, s snapshot.Snapshot) error {
+	if err := m.called(ctx, "delete", s.Name); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.all = slices.DeleteFunc(m.all, func(o snapshot.Snapshot) bool { return o.ID == s.ID })
+	return nil
+}
+
+// Reach puts all snapshots into a phase.
+func (m *Memory) Reach(p snapshot.Phase) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.all {
+		m.all[i].Phase = p
+	}
+}
+
+// IDs are those of all snapshots.
+func (m *Memory) IDs() (out []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.all {
+		out = append(out, s.ID)
+	}
+	return out
+}
