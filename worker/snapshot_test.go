@@ -365,6 +365,7 @@ func (b *bed) cloned(t *testing.T, d *disks, id backup.ID) {
 	if rows := b.Cluster.Fingerprint(t); rows != b.rows {
 		t.Error("the source has other rows than before the clone was changed")
 	}
+	b.Cluster.AmCheck(t)
 }
 
 // used are the bytes in use on both disks.

@@ -73,15 +73,17 @@ func (p *Provider) disk(ctx context.Context, name string) (snapshot.Disk, error)
 	return snapshot.Disk{Name: name, Path: path, Mount: m.Target, Options: m.Options}, p.canKeep(ctx, name, path, m)
 }
 
-// canKeep finds out whether the directory of the snapshots can be used. A
+// canKeep finds out whether the directory of the snapshots can be used, or made. A
 // subvolume that is mounted by itself has its parent directory elsewhere.
 func (p *Provider) canKeep(ctx context.Context, name, path string, m snapshot.Mount) error {
 	root := p.root(path)
-	if _, err := p.Tools.Script(ctx, "keep snapshots in", root, "d="+snapshot.Words(root)+`; mkdir -p -- "$d"; [ -w "$d" ]`); err != nil {
+	there, err := p.Tools.Script(ctx, "keep snapshots in", root, "d="+snapshot.Words(root)+`; while [ ! -e "$d" ]; do d=$(dirname -- "$d"); done
+[ -d "$d" ] && [ -w "$d" ] || { echo "$d: Permission denied" >&2; exit 1; }; printf %s "$d"`)
+	if err != nil {
 		return fault.New(fault.Permission, "keep snapshots in", root, "%w", err).
 			WithHint("make the directory, of the user that makes the snapshots, with mode 0700; or name another one on the file system of disk %s with holdfast_snapshot_directory", name)
 	}
-	at, err := snapshot.MountOf(ctx, p.Tools.Host, root)
+	at, err := snapshot.MountOf(ctx, p.Tools.Host, there)
 	if err != nil {
 		return err
 	}

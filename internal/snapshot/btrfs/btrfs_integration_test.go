@@ -71,13 +71,14 @@ func TestWrongDisks(t *testing.T) {
 		{"missing", "../k", fault.NotFound, "there is no such directory"},
 		{"plain", "../k", fault.Refused, "it is not the root of a btrfs subvolume"},
 		{"b", t.TempDir(), fault.Refused, "disk " + root + "/b is on"},
-		{"b", "/proc/nowhere", fault.Permission, "/proc/nowhere"},
+		{"b", "file/x", fault.Permission, root + "/b/file: Permission denied"},
 	} {
 		p := &Provider{Tools: snapshot.Tools{Host: snapshot.Here{}}, Names: []string{filepath.Join(root, c.name)}, Keep: c.keep}
 		_, err := p.Disks(t.Context())
 		assert.Equal(t, c.kind, fault.KindOf(err), "%v", err)
 		assert.ErrorContains(t, err, c.text)
 		assert.NotEmpty(t, fault.HintOf(err))
+		assert.NoDirExists(t, filepath.Join(root, "k"), "looking makes nothing")
 	}
 }
 

@@ -1,39 +1,18 @@
 package lvm
 
 import (
-	"context"
-	"io"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/snapshot"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/snapshottest"
 )
 
-// recorded is a host on which lvm(8) says what LVM 2.03 says.
-type recorded struct {
-	t    *testing.T
-	says map[string]string // "!" begins what it complains of
-}
-
-func (r *recorded) Run(_ context.Context, script string, out io.Writer) error {
-	_, script, _ = strings.Cut(script, "\n") // the preamble
-	line := strings.ReplaceAll(strings.TrimSpace(script), "'", "")
-	said, known := r.says[line]
-	if text, bad := strings.CutPrefix(said, "!"); bad {
-		return &command.ExitError{Program: "/bin/sh", Code: 5, Stderr: text}
-	}
-	if !known {
-		r.t.Errorf("nothing is recorded of %q", line)
-	}
-	_, err := io.WriteString(out, said)
-	return err
-}
-
+// The texts are those of LVM 2.03 (lvmreport(7), tools/), as others have met them.
 const lvs = "lvs --reportformat json -o vg_name,lv_name,lv_path,pool_lv,lv_tags "
 
 func report(volumes ...string) string {
@@ -50,7 +29,7 @@ func report(volumes ...string) string {
 }
 
 func TestRecordedLVM(t *testing.T) {
-	h := &recorded{t: t, says: map[string]string{
+	h := &snapshottest.Recorded{T: t, Says: map[string]string{
 		lvs + "vg/pg": report(`{"vg_name":"vg", "lv_name":"pg", "lv_path":"/dev/vg/pg", "pool_lv":"pool", "lv_tags":""}`),
 		"findmnt -J -f -o TARGET,SOURCE,FSTYPE,OPTIONS -S /dev/vg/pg":                                                            `{"filesystems": [{"target":"/srv/p g","source":"/dev/mapper/vg-pg","fstype":"xfs","options":"rw,relatime"}]}`,
 		"lvcreate -q -s -n vg-pg-20260101t000000 --addtag holdfast.server=main --addtag holdfast.backup=20260101T000000.3 vg/pg": "",
@@ -78,13 +57,13 @@ func TestRecordedLVM(t *testing.T) {
 }
 
 func TestRecordedTrouble(t *testing.T) {
-	h := &recorded{t: t, says: map[string]string{}}
+	h := &snapshottest.Recorded{T: t, Says: map[string]string{}}
 	p := &Provider{Tools: snapshot.Tools{Host: h}, Names: []string{"vg/pg"}}
 	s := snapshot.Snapshot{Name: "a-20260101t000000", ID: "vg/a-20260101t000000"}
 	for said, kind := range map[string]fault.Kind{
 		"!  Failed to find logical volume \"vg/a-20260101t000000\"\n": "", "!  Logical volume vg/a-20260101t000000 is used by another device.\n": fault.Tool,
 	} {
-		h.says["lvremove -q -y vg/a-20260101t000000"] = said
+		h.Says["lvremove -q -y vg/a-20260101t000000"] = said
 		assert.Equal(t, kind, fault.KindOf(p.Delete(t.Context(), s)), said)
 	}
 	s.ID = "vg/pg"
@@ -94,7 +73,7 @@ func TestRecordedTrouble(t *testing.T) {
 		report(`{"vg_name":"vg", "lv_name":"pg", "lv_path":"/dev/vg/pg", "pool_lv":"", "lv_tags":""}`):                                              fault.Refused,
 		"!  WARNING: Running as a non-root user. Functionality may be unavailable.\n  /run/lock/lvm/P_global:aux: open failed: Permission denied\n": fault.Permission,
 	} {
-		h.says[lvs+"vg/pg"] = said
+		h.Says[lvs+"vg/pg"] = said
 		_, err := p.Disks(t.Context())
 		assert.Equal(t, kind, fault.KindOf(err), said)
 		assert.ErrorContains(t, err, "vg/pg")

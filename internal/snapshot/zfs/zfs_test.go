@@ -1,51 +1,22 @@
 package zfs
 
 import (
-	"context"
 	"errors"
-	"io"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/snapshot"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/snapshottest"
 )
 
-// recorded is a host on which zfs(8) says what OpenZFS 2.3 says; by the end of its
-// command line.
-type recorded struct {
-	t    *testing.T
-	says map[string]string // "!" begins what it complains of
-	ran  []string
-}
-
-func (r *recorded) Run(_ context.Context, script string, out io.Writer) error {
-	_, script, _ = strings.Cut(script, "\n") // the preamble
-	for line := range strings.Lines(script) {
-		line = strings.ReplaceAll(strings.TrimSpace(line), "'", "")
-		r.ran = append(r.ran, line)
-		said, known := r.says[line]
-		if text, bad := strings.CutPrefix(said, "!"); bad {
-			return &command.ExitError{Program: "/bin/sh", Code: 1, Stderr: text}
-		}
-		if !known {
-			r.t.Errorf("nothing is recorded of %q", line)
-		}
-		if _, err := io.WriteString(out, said); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
+// The texts are those of OpenZFS (cmd/zfs, lib/libzfs), as others have met them.
 const mount = `{"filesystems": [{"target":"/tank/pg","source":"tank/pg","fstype":"zfs","options":"rw,xattr,noacl"}]}`
 
 func TestRecordedZFS(t *testing.T) {
-	h := &recorded{t: t, says: map[string]string{
+	h := &snapshottest.Recorded{T: t, Says: map[string]string{
 		"zfs list -H -p -t filesystem -o mounted,mountpoint tank/pg":                                                                                "yes\t/tank/pg\n",
 		"zfs list -H -p -t filesystem -o mounted,mountpoint tank/ts":                                                                                "yes\t/tank/t s\n",
 		"findmnt -J -f -o TARGET,SOURCE,FSTYPE,OPTIONS -T /tank/pg":                                                                                 mount,
@@ -73,25 +44,25 @@ func TestRecordedZFS(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []snapshot.Snapshot{want}, all)
 	require.NoError(t, p.Delete(t.Context(), want))
-	assert.Equal(t, "zfs destroy tank/pg@tank-pg-20260101t000000", h.ran[len(h.ran)-1])
+	assert.Equal(t, "zfs destroy tank/pg@tank-pg-20260101t000000", h.Ran[len(h.Ran)-1])
 }
 
 func TestRecordedTrouble(t *testing.T) {
 	s := snapshot.Snapshot{Name: "a-20260101t000000", ID: "tank/pg@a-20260101t000000"}
-	h := &recorded{t: t, says: map[string]string{}}
+	h := &snapshottest.Recorded{T: t, Says: map[string]string{}}
 	p := &Provider{Tools: snapshot.Tools{Host: h, Prefix: []string{"sudo", "-n"}}, Names: []string{"tank/pg"}}
 	for said, kind := range map[string]fault.Kind{
 		"!could not find any snapshots to destroy; check snapshot names.\n":               "",
 		"!cannot destroy snapshots: permission denied\ncannot destroy: Permission denied": fault.Permission,
 		"!cannot destroy 'tank/pg@a': snapshot has dependent clones\n":                    fault.Tool,
 	} {
-		h.says["sudo -n zfs destroy tank/pg@a-20260101t000000"] = said
+		h.Says["sudo -n zfs destroy tank/pg@a-20260101t000000"] = said
 		assert.Equal(t, kind, fault.KindOf(p.Delete(t.Context(), s)), said)
 	}
 	s.ID = "tank/pg@other"
 	assert.Equal(t, fault.Refused, fault.KindOf(p.Delete(t.Context(), s)))
 	for said, kind := range map[string]fault.Kind{"!cannot open 'tank/pg': dataset does not exist\n": fault.NotFound, "no\t/tank/pg\n": fault.Refused} {
-		h.says["sudo -n zfs list -H -p -t filesystem -o mounted,mountpoint tank/pg"] = said
+		h.Says["sudo -n zfs list -H -p -t filesystem -o mounted,mountpoint tank/pg"] = said
 		_, err := p.Disks(t.Context())
 		assert.Equal(t, kind, fault.KindOf(err))
 		assert.ErrorContains(t, err, "tank/pg")
