@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/storecheck"
 )
 
@@ -40,7 +41,7 @@ func (a *app) checkStore(ctx context.Context, names []string, o checkOptions) er
 		}
 		options.HoldfastS3AddressingStyle = o.style
 	}
-	store, err := openStore(ctx, at, options, &objstore.Policy{Patience: checkPatience, PartSize: int64(options.CloudUploadMinChunkSize)})
+	store, err := drivers.Open(ctx, at, options, &objstore.Policy{Patience: checkPatience, PartSize: int64(options.CloudUploadMinChunkSize)})
 	if err != nil {
 		return err
 	}

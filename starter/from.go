@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 )
 
 // fromHelp is what the help of every command with --from says.
@@ -62,7 +63,7 @@ func (o from) open(ctx context.Context, patience time.Duration) (objstore.Store,
 		return nil, at, fault.New(fault.Usage, "read", "--addressing-style "+o.style, "it is auto, path or virtual")
 	}
 	options := config.CloudOptions{HoldfastEndpointURL: o.endpoint, HoldfastS3AddressingStyle: o.style}
-	store, err := openStore(ctx, at, options, &objstore.Policy{Patience: patience})
+	store, err := drivers.Open(ctx, at, options, &objstore.Policy{Patience: patience})
 	return store, at, err
 }
 

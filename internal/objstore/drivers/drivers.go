@@ -1,4 +1,6 @@
-package main
+// Package drivers is the one list of drivers of object stores. Only mains import it,
+// so that everything else takes an objstore.Store and links no client of a vendor.
+package drivers
 
 import (
 	"context"
@@ -10,8 +12,8 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/objstore/s3"
 )
 
-// openStore is the one list of drivers of object stores.
-func openStore(ctx context.Context, at objstore.Location, o config.CloudOptions, p *objstore.Policy) (objstore.Store, error) {
+// Open opens the store of a location. Of buckets it asks nothing yet.
+func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *objstore.Policy) (objstore.Store, error) {
 	switch at.Provider {
 	case objstore.S3:
 		return s3.Open(ctx, at, o, p)
