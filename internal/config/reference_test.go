@@ -88,7 +88,7 @@ func TestDeclarations(t *testing.T) {
 const ownOptions = ` holdfast_state_directory holdfast_session_lease holdfast_backup_deadline
 holdfast_wal_wait holdfast_backup_schedule holdfast_maintenance_interval holdfast_hook_timeout
 holdfast_endpoint_url holdfast_s3_addressing_style holdfast_cloud_volume_size holdfast_cloud_compression
-holdfast_cloud_reuse holdfast_bad_pages`
+holdfast_cloud_reuse holdfast_bad_pages holdfast_tags holdfast_azure_encryption_scope holdfast_gcs_kms_key`
 
 // barmanOptions are those of [barman], model, and what Barman 3.20 prints as the
 // configuration of a server.
