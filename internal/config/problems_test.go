@@ -116,6 +116,10 @@ func TestBadFiles(t *testing.T) {
 			"!:10: [a] aws_snapshot_lock_mode = governance: a lock ends after a duration or on a date; set exactly one of aws_snapshot_lock_duration and aws_snapshot_lock_expiration_date",
 			"!:11: [a] aws_snapshot_lock_cool_off_period = 72: a governance lock has no cool-off period; remove it",
 			"!:12: [a] aws_snapshot_lock_duration = 36501: expected an integer from 1 to 36500"}, "a"},
+		{"tags, scope and key", good + "holdfast_tags = team\nholdfast_azure_encryption_scope = a b\nholdfast_gcs_kms_key = key\n", []string{
+			"!:6: [main] holdfast_tags = team: expected at most ten NAME=VALUE pairs separated by commas, of letters, digits, blanks and + - . / : _",
+			"!:7: [main] holdfast_azure_encryption_scope = a b: expected the name of an encryption scope: 3 to 63 letters, digits and single hyphens",
+			"!:8: [main] holdfast_gcs_kms_key = key: expected projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY"}, "main"},
 		{"keys in S3", good + "aws_sse_kms_key_id = k\naws_sse_customer_key = file:///k\n", []string{
 			"!:6: [main] aws_sse_kms_key_id = k: the key is used by aws_encryption = aws:kms only; set that, or remove the key",
 			"!:7: [main] aws_sse_customer_key = ***: it excludes aws_encryption and aws_sse_kms_key_id; keep one kind of encryption"}, "main"},

@@ -53,14 +53,19 @@ func (s *Store) PutBytes(ctx context.Context, key string, data []byte, o objstor
 		return objstore.Object{}, err
 	}
 	crc, sum := crc32.Checksum(data, objstore.Castagnoli), md5.Sum(data)
-	if o.CRC32C != nil && *o.CRC32C != crc {
+	damaged := o.CRC32C != nil && *o.CRC32C != crc
+	if damaged {
 		sum[0] ^= 1 // the service is to refuse it, as it would what is damaged on the way
 	}
 	h := s.creation(o)
 	h.Set("X-Ms-Blob-Type", "BlockBlob")
 	h.Set("Content-Md5", base64.StdEncoding.EncodeToString(sum[:]))
 	h.Set(metaPrefix+crcName, objstore.EncodeCRC32C(crc))
-	return s.make(ctx, objstore.Object{Key: key, Size: int64(len(data)), CRC32C: &crc}, request{header: h, body: data})
+	object, err := s.make(ctx, objstore.Object{Key: key, Size: int64(len(data)), CRC32C: &crc}, request{header: h, body: data})
+	if damaged && fault.Is(err, fault.Unavailable) { // Azurite has another code for it
+		err = objstore.Mismatch("put", key)
+	}
+	return object, err
 }
 
 // make does the request that makes an object.
