@@ -3,6 +3,7 @@
 package azure_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -64,4 +65,12 @@ func TestSignature(t *testing.T) {
 	if _, err := open(t, a.Address+"/container/x", config.CloudOptions{}, &objstore.Policy{}).Stat(t.Context(), "x"); !fault.Is(err, fault.Permission) || strings.Contains(err.Error()+fault.HintOf(err), "sig=") {
 		t.Errorf("a wrong signature: %v (%s)", err, fault.HintOf(err))
 	}
+}
+
+func TestTrouble(t *testing.T) {
+	a := storetest.StartAzure(t, "container")
+	a.Setenv(t)
+	storetest.Trouble(t, a.Front, func(t *testing.T, p *objstore.Policy) objstore.Store {
+		return open(t, a.Address+"/container/trouble", config.CloudOptions{}, p)
+	}, func(r *http.Request) bool { return r.Method == http.MethodGet && r.URL.RawQuery == "" })
 }

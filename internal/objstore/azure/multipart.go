@@ -325,6 +325,9 @@ func (s *Store) LockOf(ctx context.Context, key string) (l objstore.Lock, err er
 // NewLocks implements objstore.Locker.
 func (s *Store) NewLocks(ctx context.Context) (string, error) {
 	h, err := s.ask(ctx, request{op: "read the locks of", key: s.at.Bucket, method: http.MethodGet, query: url.Values{"restype": {"container"}}}, nil)
+	if _, signed := s.access.(sas); signed && fault.Is(err, fault.Permission) {
+		return "not known, for only a signature of the account may ask", nil
+	}
 	var all []string
 	if h.Get("X-Ms-Has-Immutability-Policy") == "true" {
 		all = append(all, "immutability policy of the container")

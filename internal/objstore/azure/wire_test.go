@@ -44,8 +44,11 @@ func variables(t *testing.T, set map[string]string) {
 	for _, name := range []string{"AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_KEY", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET",
 		"AZURE_TENANT_ID", "AZURE_TOKEN_CREDENTIALS", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "MSI_ENDPOINT"} {
 		t.Setenv(name, set[name])
-		if set[name] == "" {
-			os.Unsetenv(name)
+		if set[name] != "" {
+			continue
+		}
+		if err := os.Unsetenv(name); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

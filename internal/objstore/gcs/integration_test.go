@@ -4,6 +4,7 @@ package gcs_test
 
 import (
 	"bytes"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -70,4 +71,14 @@ func TestManyParts(t *testing.T) {
 	for u, err := range s.Uploads(t.Context(), "") {
 		t.Errorf("an upload is left: %+v, %v", u, err)
 	}
+}
+
+func TestTrouble(t *testing.T) {
+	g := storetest.StartGoogle(t, "bucket")
+	g.Setenv(t)
+	storetest.Trouble(t, g.Front, func(t *testing.T, p *objstore.Policy) objstore.Store {
+		return open(t, "gs://bucket/trouble", config.CloudOptions{}, p)
+	}, func(r *http.Request) bool {
+		return r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/download/")
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +26,17 @@ type Front struct {
 	at     string
 	handle http.Handler
 	server *http.Server
+	bend   atomic.Pointer[bend]
+}
+
+// bend answers a request instead of the server, if it wants to.
+type bend func(w http.ResponseWriter, r *http.Request, next http.Handler) bool
+
+// ServeHTTP implements http.Handler.
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if b := f.bend.Load(); b == nil || !(*b)(w, r, f.handle) {
+		f.handle.ServeHTTP(w, r)
+	}
 }
 
 // newFront starts a front; wrap adds to what the server at a URL does.
@@ -62,12 +74,12 @@ func (f *Front) Start(t testing.TB) {
 		t.Error(err)
 		return
 	}
-	f.server = &http.Server{Handler: f.handle, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
+	f.server = &http.Server{Handler: f, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
 	go func() { _ = f.server.Serve(l) }()
 }
 
 // Kill cuts all connections, and refuses new ones.
-func (f *Front) Kill(testing.TB) { f.server.Close() }
+func (f *Front) Kill(testing.TB) { _ = f.server.Close() }
 
 // bed is a place in the testbed.
 func bed(path ...string) string {
