@@ -115,7 +115,7 @@ func (s *Store) CopyPart(ctx context.Context, u objstore.Upload, number int, fro
 	n := 0
 	for at, end := r.Offset, r.Offset+r.Length; at < end; at += copyBlock {
 		h := s.scope()
-		h.Set("X-Ms-Source-Range", byteRange(at, min(at+copyBlock, end)))
+		h.Set("X-Ms-Source-Range", objstore.ByteRange(at, min(at+copyBlock, end)))
 		if _, err := s.ask(ctx, request{op: "copy", key: from, method: http.MethodPut, name: s.at.Key(u.Key), header: h, from: s.at.Key(from),
 			query: url.Values{"comp": {"block"}, "blockid": {blockID(u, number, n)}}}, nil); err != nil {
 			return p, err

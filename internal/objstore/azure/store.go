@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/base64"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"iter"
@@ -14,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
@@ -74,7 +71,7 @@ func (s *Store) make(ctx context.Context, object objstore.Object, r request) (ob
 	err := s.policy.Do(ctx, func(ctx context.Context, again bool) error {
 		h, err := s.once(ctx, r, nil)
 		if err != nil {
-			return s.ownAfterAll(ctx, &object, again, err)
+			return objstore.OwnAfterAll(ctx, &object, again, err, s.statObject)
 		}
 		object.ETag = h.Get("Etag")
 		return nil
@@ -107,19 +104,6 @@ func (s *Store) scope() http.Header {
 	return h
 }
 
-// ownAfterAll forgives that a key is taken when an earlier try of ours took it.
-func (s *Store) ownAfterAll(ctx context.Context, object *objstore.Object, again bool, err error) error {
-	if !again || !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
-		return err
-	}
-	there, serr := s.stat(ctx, "stat", object.Key)
-	if serr != nil || !objstore.Same(there, object.Size, object.CRC32C) {
-		return err
-	}
-	*object = there
-	return nil
-}
-
 // Get implements objstore.Store.
 func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadCloser, objstore.Object, error) {
 	if err := check(key); err != nil {
@@ -128,7 +112,7 @@ func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadC
 	return objstore.Read(ctx, s.policy, s, key, r, func(ctx context.Context, from, to int64, etag string) (io.ReadCloser, objstore.Object, error) {
 		ask := request{op: "read", key: key, method: http.MethodGet, name: s.at.Key(key), header: http.Header{}}
 		if from > 0 || to >= 0 {
-			ask.header.Set("X-Ms-Range", byteRange(from, to))
+			ask.header.Set("X-Ms-Range", objstore.ByteRange(from, to))
 		}
 		if etag != "" {
 			ask.header.Set("If-Match", etag)
@@ -148,7 +132,7 @@ func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadC
 
 // described is the object that an answer's headers tell of.
 func described(op, key string, h http.Header, size int64) (objstore.Object, error) {
-	o := objstore.Object{Key: key, Size: size, ETag: h.Get("Etag"), CRC32C: objstore.DecodeCRC32C(h.Get(metaPrefix + crcName))}
+	o := objstore.Object{Key: key, ETag: h.Get("Etag"), CRC32C: objstore.DecodeCRC32C(h.Get(metaPrefix + crcName))}
 	if h.Get(metaPrefix+abortedName) != "" {
 		return o, objstore.Absent(op, key)
 	}
@@ -160,21 +144,9 @@ func described(op, key string, h http.Header, size int64) (objstore.Object, erro
 	if value, err := base64.StdEncoding.DecodeString(sum); err == nil && len(value) == md5.Size {
 		o.Other = &objstore.Sum{New: md5.New, Value: value}
 	}
-	if of := h.Get("Content-Range"); of != "" {
-		_, total, _ := strings.Cut(of, "/")
-		var err error
-		if o.Size, err = strconv.ParseInt(total, 10, 64); err != nil {
-			return o, fault.New(fault.Unavailable, op, key, "the store answers with the range %q", of).WithHint("see whether it is Azure Blob Storage")
-		}
-	}
-	return o, nil
-}
-
-func byteRange(from, to int64) string {
-	if to < 0 {
-		return fmt.Sprintf("bytes=%d-", from)
-	}
-	return fmt.Sprintf("bytes=%d-%d", from, to-1)
+	var err error
+	o.Size, err = objstore.RangeTotal(key, h.Get("Content-Range"), size)
+	return o, err
 }
 
 // Stat implements objstore.Store.
@@ -183,22 +155,22 @@ func (s *Store) Stat(ctx context.Context, key string) (o objstore.Object, err er
 		return o, err
 	}
 	err = s.policy.Do(ctx, func(ctx context.Context, _ bool) error {
-		o, err = s.stat(ctx, "stat", key)
+		o, err = s.statObject(ctx, key)
 		return err
 	})
 	return o, err
 }
 
-func (s *Store) stat(ctx context.Context, op, key string) (objstore.Object, error) {
-	h, err := s.head(ctx, op, key)
+func (s *Store) statObject(ctx context.Context, key string) (objstore.Object, error) {
+	h, err := s.head(ctx, "stat", key)
 	if err != nil {
 		return objstore.Object{}, err
 	}
 	size, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
 	if err != nil {
-		return objstore.Object{}, fault.New(fault.Unavailable, op, key, "the store tells no length").WithHint("see whether it is Azure Blob Storage")
+		return objstore.Object{}, fault.New(fault.Unavailable, "stat", key, "the store tells no length").WithHint("see whether it is Azure Blob Storage")
 	}
-	return described(op, key, h, size)
+	return described("stat", key, h, size)
 }
 
 func (s *Store) head(ctx context.Context, op, key string) (http.Header, error) {
@@ -320,9 +292,6 @@ func (s *Store) pages(ctx context.Context, op, prefix, delimiter, include string
 	}
 }
 
-// deleteAtOnce is how many deletions are on their way at the same time.
-const deleteAtOnce = 16
-
 // Delete implements objstore.Store.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
@@ -330,12 +299,7 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 			return err
 		}
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(deleteAtOnce)
-	for _, key := range keys {
-		g.Go(func() error { return s.remove(gctx, "delete", key, "") })
-	}
-	return g.Wait()
+	return objstore.Each(ctx, len(keys), func(ctx context.Context, i int) error { return s.remove(ctx, "delete", keys[i], "") })
 }
 
 // remove deletes one blob, with its snapshots; with an ETag only that one.

@@ -14,8 +14,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 )
@@ -94,7 +92,7 @@ func (s *Store) Complete(ctx context.Context, u objstore.Upload, sent []objstore
 	err := s.policy.Do(ctx, func(ctx context.Context, again bool) error {
 		made, err := s.compose(ctx, u.Key, u.Key, from, o)
 		if err != nil {
-			return s.ownAfterAll(ctx, &object, again, err)
+			return objstore.OwnAfterAll(ctx, &object, again, err, s.statObject)
 		}
 		if object.CRC32C != nil {
 			if err := s.compare(ctx, made, *object.CRC32C); err != nil {
@@ -114,19 +112,14 @@ func (s *Store) Complete(ctx context.Context, u objstore.Upload, sent []objstore
 func (s *Store) gather(ctx context.Context, u objstore.Upload, level int, from []source) ([]source, error) {
 	groups := slices.Collect(slices.Chunk(from, composeAtOnce))
 	next := make([]source, len(groups))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(deleteAtOnce)
-	for i, group := range groups {
-		g.Go(func() error {
-			key := partKey(u, level, i+1)
-			return s.policy.Do(gctx, func(ctx context.Context, _ bool) error {
-				made, err := s.compose(ctx, key, u.Key, group, objstore.PutOptions{})
-				next[i] = source{key, made.ETag}
-				return err
-			})
+	return next, objstore.Each(ctx, len(groups), func(ctx context.Context, i int) error {
+		key := partKey(u, level, i+1)
+		return s.policy.Do(ctx, func(ctx context.Context, _ bool) error {
+			made, err := s.compose(ctx, key, u.Key, groups[i], objstore.PutOptions{})
+			next[i] = source{key, made.ETag}
+			return err
 		})
-	}
-	return next, g.Wait()
+	})
 }
 
 // compose makes an object of others; key is for messages.

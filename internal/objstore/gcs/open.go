@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/google"
@@ -21,6 +22,8 @@ const (
 	scope = "https://www.googleapis.com/auth/devstorage.read_write"
 	// universeVariable names another universe than Google's public one.
 	universeVariable = "GOOGLE_CLOUD_UNIVERSE_DOMAIN"
+	// tokenTime bounds the fetching of a token, which heeds no cancellation.
+	tokenTime = 30 * time.Second
 	// emulatorVariable names a server that asks for no credentials.
 	emulatorVariable = "STORAGE_EMULATOR_HOST"
 )
@@ -49,7 +52,7 @@ var (
 func Open(at objstore.Location, o config.CloudOptions, p *objstore.Policy) (*Store, error) {
 	s := &Store{at: at, policy: p, options: o, client: p.Client(http.DefaultTransport.(*http.Transport).Clone(), 0)}
 	universe := os.Getenv(universeVariable)
-	s.tokens = &tokens{universe: universe, client: &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}}
+	s.tokens = &tokens{universe: universe, client: &http.Client{Timeout: tokenTime}}
 	switch emulator := os.Getenv(emulatorVariable); {
 	case o.HoldfastEndpointURL != "":
 		s.base = o.HoldfastEndpointURL

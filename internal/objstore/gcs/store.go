@@ -12,11 +12,8 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
@@ -126,7 +123,7 @@ func (s *Store) insert(ctx context.Context, key string, data []byte, o objstore.
 			return objstore.Mismatch("put", key)
 		}
 		if err != nil {
-			return s.ownAfterAll(ctx, &object, again, err)
+			return objstore.OwnAfterAll(ctx, &object, again, err, s.statObject)
 		}
 		object = s.object(stored)
 		return s.compare(ctx, object, given)
@@ -160,19 +157,6 @@ func (s *Store) compare(ctx context.Context, stored objstore.Object, crc uint32)
 	return objstore.Mismatch("put", stored.Key)
 }
 
-// ownAfterAll forgives that a key is taken when an earlier try of ours took it.
-func (s *Store) ownAfterAll(ctx context.Context, object *objstore.Object, again bool, err error) error {
-	if !again || !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
-		return err
-	}
-	there, serr := s.stat(ctx, "stat", object.Key)
-	if serr != nil || !objstore.Same(s.object(there), object.Size, object.CRC32C) {
-		return err
-	}
-	*object = s.object(there)
-	return nil
-}
-
 // Get implements objstore.Store.
 func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadCloser, objstore.Object, error) {
 	if err := check(key); err != nil {
@@ -182,7 +166,7 @@ func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadC
 		ask := request{op: "read", key: key, method: http.MethodGet, path: "/download" + s.path(key), query: url.Values{"alt": {"media"}},
 			header: http.Header{"Accept-Encoding": {"gzip"}}} // or objects with that encoding come decoded
 		if from > 0 || to >= 0 {
-			ask.header.Set("Range", byteRange(from, to))
+			ask.header.Set("Range", objstore.ByteRange(from, to))
 		}
 		if etag != "" {
 			ask.query.Set("ifGenerationMatch", etag)
@@ -205,7 +189,7 @@ func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadC
 
 // described is the object whose content an answer has.
 func described(key string, resp *http.Response) (objstore.Object, error) {
-	o := objstore.Object{Key: key, Size: resp.ContentLength, ETag: resp.Header.Get("X-Goog-Generation")}
+	o := objstore.Object{Key: key, ETag: resp.Header.Get("X-Goog-Generation")}
 	o.Modified, _ = http.ParseTime(resp.Header.Get("Last-Modified"))
 	for _, hashes := range resp.Header.Values("X-Goog-Hash") {
 		for text := range strings.SplitSeq(hashes, ",") {
@@ -214,22 +198,9 @@ func described(key string, resp *http.Response) (objstore.Object, error) {
 			}
 		}
 	}
-	if of := resp.Header.Get("Content-Range"); of != "" {
-		_, total, _ := strings.Cut(of, "/")
-		size, err := strconv.ParseInt(total, 10, 64)
-		if err != nil {
-			return o, fault.New(fault.Unavailable, "read", key, "the store answers with the range %q", of).WithHint("see whether it is Google Cloud Storage")
-		}
-		o.Size = size
-	}
-	return o, nil
-}
-
-func byteRange(from, to int64) string {
-	if to < 0 {
-		return fmt.Sprintf("bytes=%d-", from)
-	}
-	return fmt.Sprintf("bytes=%d-%d", from, to-1)
+	var err error
+	o.Size, err = objstore.RangeTotal(key, resp.Header.Get("Content-Range"), resp.ContentLength)
+	return o, err
 }
 
 // Stat implements objstore.Store.
@@ -238,11 +209,15 @@ func (s *Store) Stat(ctx context.Context, key string) (o objstore.Object, err er
 		return o, err
 	}
 	err = s.policy.Do(ctx, func(ctx context.Context, _ bool) error {
-		r, err := s.stat(ctx, "stat", key)
-		o = s.object(r)
+		o, err = s.statObject(ctx, key)
 		return err
 	})
 	return o, err
+}
+
+func (s *Store) statObject(ctx context.Context, key string) (objstore.Object, error) {
+	r, err := s.stat(ctx, "stat", key)
+	return s.object(r), err
 }
 
 func (s *Store) stat(ctx context.Context, op, key string) (r resource, err error) {
@@ -313,9 +288,6 @@ func (s *Store) pages(ctx context.Context, op, prefix, delimiter string) iter.Se
 	}
 }
 
-// deleteAtOnce is how many deletions are on their way at the same time.
-const deleteAtOnce = 16
-
 // Delete implements objstore.Store.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
@@ -326,17 +298,13 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return s.remove(ctx, "delete", keys)
 }
 
+// remove deletes what is there of many keys.
 func (s *Store) remove(ctx context.Context, op string, keys []string) error {
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(deleteAtOnce)
-	for _, key := range keys {
-		g.Go(func() error {
-			err := s.ask(gctx, request{op: op, key: key, method: http.MethodDelete, path: s.path(key)}, nil)
-			if fault.Is(err, fault.NotFound) {
-				return nil
-			}
-			return err
-		})
-	}
-	return g.Wait()
+	return objstore.Each(ctx, len(keys), func(ctx context.Context, i int) error {
+		err := s.ask(ctx, request{op: op, key: keys[i], method: http.MethodDelete, path: s.path(keys[i])}, nil)
+		if fault.Is(err, fault.NotFound) {
+			return nil
+		}
+		return err
+	})
 }

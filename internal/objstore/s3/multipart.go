@@ -87,7 +87,7 @@ func (s *Store) CopyPart(ctx context.Context, u objstore.Upload, number int, fro
 		return p, fault.New(fault.Usage, "copy", from, "a range of %d bytes at %d cannot be copied", r.Length, r.Offset)
 	}
 	in := &s3.UploadPartCopyInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
-		PartNumber: aws.Int32(int32(number)), CopySource: s.source(from), CopySourceRange: aws.String(byteRange(r.Offset, r.Offset+r.Length))}
+		PartNumber: aws.Int32(int32(number)), CopySource: s.source(from), CopySourceRange: aws.String(objstore.ByteRange(r.Offset, r.Offset+r.Length))}
 	in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = s.own.headers()
 	in.CopySourceSSECustomerAlgorithm, in.CopySourceSSECustomerKey, in.CopySourceSSECustomerKeyMD5 = s.own.headers()
 	err := s.do(ctx, "copy", from, func(ctx context.Context, _ bool) error {
@@ -130,7 +130,7 @@ func (s *Store) Complete(ctx context.Context, u objstore.Upload, parts []objstor
 	err := s.do(ctx, "put", u.Key, func(ctx context.Context, again bool) error {
 		out, err := s.client.CompleteMultipartUpload(ctx, in)
 		if err != nil {
-			return s.ownAfterAll(ctx, &object, again, s.explain("put", u.Key, err))
+			return objstore.OwnAfterAll(ctx, &object, again, s.explain("put", u.Key, err), s.stat)
 		}
 		object.ETag, object.CRC32C = aws.ToString(out.ETag), whole(out.ChecksumCRC32C, out.ChecksumType)
 		return nil

@@ -7,14 +7,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"hash"
 	"hash/crc32"
 	"hash/crc64"
 	"io"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -50,25 +48,12 @@ func (s *Store) PutBytes(ctx context.Context, key string, data []byte, o objstor
 		in.Body = bytes.NewReader(data)
 		out, err := s.client.PutObject(ctx, in, s.unsigned...)
 		if err != nil {
-			return s.ownAfterAll(ctx, &object, again, s.explain("put", key, err))
+			return objstore.OwnAfterAll(ctx, &object, again, s.explain("put", key, err), s.stat)
 		}
 		object.ETag = aws.ToString(out.ETag)
 		return nil
 	})
 	return object, err
-}
-
-// ownAfterAll forgives that a key is taken when an earlier try of ours took it.
-func (s *Store) ownAfterAll(ctx context.Context, object *objstore.Object, again bool, err error) error {
-	if !again || !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
-		return err
-	}
-	there, serr := s.stat(ctx, object.Key)
-	if serr != nil || !objstore.Same(there, object.Size, object.CRC32C) {
-		return err
-	}
-	*object = there
-	return nil
 }
 
 // Get implements objstore.Store.
@@ -77,7 +62,7 @@ func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadC
 		in := &s3.GetObjectInput{Bucket: s.bucket(), Key: s.key(key), ChecksumMode: types.ChecksumModeEnabled}
 		in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = s.own.headers()
 		if from > 0 || to >= 0 {
-			in.Range = aws.String(byteRange(from, to))
+			in.Range = aws.String(objstore.ByteRange(from, to))
 		}
 		if etag != "" {
 			in.IfMatch = aws.String(etag)
@@ -90,24 +75,15 @@ func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadC
 			}
 			return nil, objstore.Object{}, err
 		}
-		o := objstore.Object{Key: key, Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag),
-			Modified: aws.ToTime(out.LastModified), CRC32C: whole(out.ChecksumCRC32C, out.ChecksumType), Other: other(out)}
-		if of := aws.ToString(out.ContentRange); of != "" {
-			_, total, _ := strings.Cut(of, "/")
-			if o.Size, err = strconv.ParseInt(total, 10, 64); err != nil {
-				out.Body.Close()
-				return nil, o, fault.New(fault.Unavailable, "read", key, "the store answers with the range %q", of).WithHint("see whether the store speaks S3")
-			}
+		size, err := objstore.RangeTotal(key, aws.ToString(out.ContentRange), aws.ToInt64(out.ContentLength))
+		if err != nil {
+			out.Body.Close()
+			return nil, objstore.Object{}, err
 		}
+		o := objstore.Object{Key: key, Size: size, ETag: aws.ToString(out.ETag),
+			Modified: aws.ToTime(out.LastModified), CRC32C: whole(out.ChecksumCRC32C, out.ChecksumType), Other: other(out)}
 		return out.Body, o, nil
 	})
-}
-
-func byteRange(from, to int64) string {
-	if to < 0 {
-		return fmt.Sprintf("bytes=%d-", from)
-	}
-	return fmt.Sprintf("bytes=%d-%d", from, to-1)
 }
 
 // Stat implements objstore.Store.
