@@ -77,7 +77,8 @@ make_judge() {
   say "Barman $(chroot "$dir" /usr/bin/barman --version | head -1)"
 }
 
-# make_stores DIR: servers of object stores, of the versions that .ci/stores pins.
+# make_stores DIR: servers of object stores, of the versions that .ci/stores pins; what they share with the embedded
+# engine has its versions, so that it is compiled once for both.
 make_stores() {
   go build -C stores -trimpath -ldflags=-s -o "$1/versitygw" github.com/versity/versitygw/cmd/versitygw
   go build -C stores -trimpath -ldflags=-s -o "$1/fake-gcs-server" github.com/fsouza/fake-gcs-server
