@@ -122,6 +122,7 @@ need mkfs.xfs xfsprogs "a test restores onto a file system that can clone files"
 need gpg-agent gnupg "encrypts backups and WAL"
 need node nodejs "runs Azurite, which stands in for Azure Blob Storage"
 need curl curl "fetches npm, which unpacks Azurite"
+[ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates.crt ca-certificates "curl knows the registry by them"
 need ip iproute2 "a test of rsync over ssh cuts a network of its own"
 mkdir -p "$bed" 2>/dev/null || die "cannot create $bed: choose another place with HOLDFAST_TESTBED"
 if [ -w "$bed" ]; then exec 9>"$bed/lock"; flock 9; fi

@@ -4,11 +4,16 @@ package gcs_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/objstore/storetest"
 )
@@ -81,4 +86,25 @@ func TestTrouble(t *testing.T) {
 	}, func(r *http.Request) bool {
 		return r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/download/")
 	})
+}
+
+// TestUniverse: another universe than Google's public one has its own hosts, for the store and in messages.
+func TestUniverse(t *testing.T) {
+	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`)
+	}))
+	defer tokens.Close()
+	file := filepath.Join(t.TempDir(), "adc.json")
+	text := fmt.Sprintf(`{"type":"authorized_user","client_id":"c","client_secret":"s","refresh_token":"r","token_uri":%q}`, tokens.URL)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", file)
+	t.Setenv("STORAGE_EMULATOR_HOST", "")
+	t.Setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "nowhere.invalid")
+	_, err := open(t, "gs://bucket", config.CloudOptions{}, &objstore.Policy{}).Stat(t.Context(), "x")
+	if !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "no host storage.nowhere.invalid") {
+		t.Errorf("%v", err)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -25,6 +26,7 @@ type Front struct {
 	URL    string // the endpoint
 	at     string
 	handle http.Handler
+	mu     sync.Mutex
 	server *http.Server
 	bend   atomic.Pointer[bend]
 }
@@ -74,12 +76,19 @@ func (f *Front) Start(t testing.TB) {
 		t.Error(err)
 		return
 	}
-	f.server = &http.Server{Handler: f, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
-	go func() { _ = f.server.Serve(l) }()
+	server := &http.Server{Handler: f, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
+	f.mu.Lock()
+	f.server = server
+	f.mu.Unlock()
+	go func() { _ = server.Serve(l) }()
 }
 
 // Kill cuts all connections, and refuses new ones.
-func (f *Front) Kill(testing.TB) { _ = f.server.Close() }
+func (f *Front) Kill(testing.TB) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_ = f.server.Close()
+}
 
 // bed is a place in the testbed.
 func bed(path ...string) string {
