@@ -146,8 +146,11 @@ func (s *Store) explain(r request, resp *http.Response) error {
 		return fault.New(fault.Config, r.op, s.at.Bucket, "the store says that nothing can have this name").WithHint("correct the URL")
 	case "BlobAlreadyExists":
 		return objstore.Taken(r.key)
-	case "InvalidBlockList", "InvalidBlobOrBlock":
+	case "InvalidBlockList":
 		return objstore.Absent(r.op, r.key)
+	case "InvalidBlobOrBlock": // its blocks have names of another length than ours
+		return fault.New(fault.Refused, r.op, r.key, "another program's upload under this name is unfinished").
+			WithHint("end that upload, or wait until Azure drops it, a week after its last block")
 	case "InvalidRange":
 		return objstore.ErrRange
 	case "Md5Mismatch", "Crc64Mismatch":

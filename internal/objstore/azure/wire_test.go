@@ -103,6 +103,7 @@ func TestAnswers(t *testing.T) {
 		{412, "ConditionNotMet", "put", fault.Conflict, "left as it is"},
 		{409, "BlobImmutableDueToPolicy", "delete", fault.Refused, "immutability policy"},
 		{412, "LeaseIdMissing", "delete", fault.Refused, "break the lease"},
+		{400, "InvalidBlobOrBlock", "put", fault.Refused, "a week"},
 		{500, "InternalError", "put", fault.Connection, "tries again"},
 		{503, "ServerBusy", "list", fault.Connection, "tries again"},
 		{400, "InvalidHeaderValue", "put", fault.Unavailable, "correct what it says"},
