@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # testbed.sh: what the tests with real servers need: PostgreSQL 15, sshd and small tools from Debian's packages,
 # PostgreSQL 13, 17 and 18 and Barman from signed packages of other Debian suites, unpacked under
-# ${HOLDFAST_TESTBED:-/var/tmp/holdfast-testbed}; and versitygw, an S3 server, built there from source. What is
-# complete is kept. See internal/pgtest, internal/sshtest, internal/barmantest and internal/objstore/storetest.
+# ${HOLDFAST_TESTBED:-/var/tmp/holdfast-testbed}; and servers of object stores: versitygw (S3) and fake-gcs-server
+# (Google), built there from source, and Azurite (Azure), which npm unpacks for Debian's Node.js. What is complete is kept. See internal/pgtest, internal/sshtest, internal/barmantest and internal/objstore/storetest.
 set -euo pipefail
 umask 022
 cd "$(dirname "$(realpath "$0")")"
@@ -77,10 +77,25 @@ make_judge() {
   say "Barman $(chroot "$dir" /usr/bin/barman --version | head -1)"
 }
 
-# make_stores DIR: servers of object stores, of the versions that .ci/stores pins.
+# make_stores DIR: servers of object stores, of the versions that .ci/stores pins; what they share with the embedded
+# engine has its versions, so that it is compiled once for both.
 make_stores() {
   go build -C stores -trimpath -ldflags=-s -o "$1/versitygw" github.com/versity/versitygw/cmd/versitygw
+  go build -C stores -trimpath -ldflags=-s -o "$1/fake-gcs-server" github.com/fsouza/fake-gcs-server
   "$1/versitygw" --version >&2
+}
+
+# make_azurite DIR: an Azure Blob Storage. Debian's npm would bring 400 packages: npm's own archive does the same.
+make_azurite() {
+  local registry=https://registry.npmjs.org npm=npm-10.9.2.tgz
+  curl -fsS --retry 3 -o "$1/npm.tgz" "$registry/npm/-/$npm"
+  echo "8ab88f10f224a0c614cb717a7f7c30499014f77134120e9c1f0211ea3cf3397592cbe483feb38e0c4b3be1c54e347292c76a1b5edb94a3289d5448484ab8ac81  $1/npm.tgz" |
+    sha512sum --check --quiet
+  mkdir "$1/npm"
+  tar -C "$1/npm" --strip-components=1 -xzf "$1/npm.tgz"
+  cp azurite/package.json azurite/package-lock.json "$1/"
+  (cd "$1" && node npm/bin/npm-cli.js ci --cache "$1/cache" --registry "$registry" --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+  rm -rf "$1/npm" "$1/npm.tgz" "$1/cache"
 }
 
 # complete NAME RECIPE MAKE ARG...: runs MAKE ARG... DIR once; a higher RECIPE has every machine run it anew. The
@@ -106,6 +121,9 @@ need_sshd
 need mkfs.xfs xfsprogs "a test restores onto a file system that can clone files"
 need mkfs.btrfs btrfs-progs "makes the snapshots of backup_method = snapshot"
 need gpg-agent gnupg "encrypts backups and WAL"
+need node nodejs "runs Azurite, which stands in for Azure Blob Storage"
+need curl curl "fetches npm, which unpacks Azurite"
+[ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates.crt ca-certificates "curl knows the registry by them"
 need ip iproute2 "a test of rsync over ssh cuts a network of its own"
 mkdir -p "$bed" 2>/dev/null || die "cannot create $bed: choose another place with HOLDFAST_TESTBED"
 if [ -w "$bed" ]; then exec 9>"$bed/lock"; flock 9; fi
@@ -113,4 +131,5 @@ complete pg13 1 make_postgres 13 bullseye
 complete pg17 1 make_postgres 17 trixie
 complete pg18 2 make_postgres 18 sid
 complete judge 4 make_judge
-complete stores 1 make_stores
+complete azurite 1 make_azurite
+complete stores 2 make_stores

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -119,6 +120,46 @@ func TestCheckStore(t *testing.T) {
 	}
 	if left := append(files(t, dir), files(t, g.Data("bucket"))...); len(left) > 0 {
 		t.Errorf("left: %q", left)
+	}
+}
+
+// TestCheckStoreOfOthers: the same items for Google's and Azure's stores, and nothing is left there.
+func TestCheckStoreOfOthers(t *testing.T) {
+	g, a := storetest.StartGoogle(t, "bucket"), storetest.StartAzure(t, "container")
+	for _, c := range []struct {
+		url  string
+		env  map[string]string
+		less string // the item that the store does not have
+	}{
+		{"gs://bucket/some where/x", g.Environment(), "server-side copy of ranges"},
+		{a.Address + "/container/some where/x", a.Environment(), ""},
+	} {
+		check := storeCheck{t, c.env}
+		items := slices.DeleteFunc(slices.Clone(storeItems), func(i string) bool { return i == c.less })
+		for range 2 { // the second one would find what the first one has left
+			out, code := check.run("--store", c.url)
+			lines := strings.Split(strings.TrimSpace(out), "\n")
+			if code != 0 || lines[0] != "Store "+c.url+":" || len(lines) != 1+len(items) {
+				t.Errorf("exit %d\n%s", code, out)
+				break
+			}
+			for i, name := range items {
+				if !strings.HasPrefix(lines[i+1], "\t"+name+": OK") {
+					t.Errorf("%q is not %s: OK", lines[i+1], name)
+				}
+			}
+			if !strings.Contains(out, "checksums: OK (what is sent is verified by the store, what is read by Holdfast)") {
+				t.Errorf("checksums:\n%s", out)
+			}
+		}
+	}
+	for url, env := range map[string]map[string]string{"gs://nobody/x": g.Environment(), a.Address + "/nobody/x": a.Environment()} {
+		if out, code := (storeCheck{t, env}).run("--store", url); code != 1 || !strings.Contains(out, "list: FAILED (list nobody: it does not exist; create it") {
+			t.Errorf("%s: exit %d\n%s", url, code, out)
+		}
+	}
+	if out, code := (storeCheck{t, nil}).run("--store", a.Address+"/container"); code != 2 || !strings.Contains(out, "needs a connection string") {
+		t.Errorf("exit %d\n%s", code, out)
 	}
 }
 

@@ -24,6 +24,8 @@ type kind struct {
 var (
 	slotForm      = regexp.MustCompile(`^[0-9a-z_]{1,63}$`)
 	magicForm     = regexp.MustCompile(`^0x(?:[0-9a-fA-F]{2})+$`)
+	scopeForm     = regexp.MustCompile(`^[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*$`)
+	googleKeyForm = regexp.MustCompile(`^projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+$`)
 	timestampForm = "2006-01-02T15:04:05.000Z"
 )
 
@@ -84,6 +86,15 @@ var kinds = map[string]kind{
 		}
 		return out, true
 	}, format: joined},
+	"tags": {expects: "at most ten NAME=VALUE pairs separated by commas, of letters, digits, blanks and + - . / : _", text: true, parse: func(_ *Option, s string) (any, bool) {
+		return parseTags(s)
+	}, format: func(v any) string { return v.(Tags).String() }},
+	"azure scope": {expects: "the name of an encryption scope: 3 to 63 letters, digits and single hyphens", text: true, parse: func(_ *Option, s string) (any, bool) {
+		return s, scopeForm.MatchString(s) && len(s) >= 3 && len(s) <= 63
+	}},
+	"google key": {expects: "projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY", text: true, parse: func(_ *Option, s string) (any, bool) {
+		return s, googleKeyForm.MatchString(s)
+	}},
 	"dsn": {expects: "a PostgreSQL connection string (keyword=value pairs, or postgresql://)", text: true, parse: func(_ *Option, s string) (any, bool) {
 		return DSN{s}, validDSN(s)
 	}},

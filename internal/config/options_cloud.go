@@ -4,31 +4,34 @@ import "time"
 
 // CloudOptions are for backups and WAL in object stores.
 type CloudOptions struct {
-	CloudStagingDirectory     string        `ini:"cloud_staging_directory" type:"path" default:"/tmp/barman/cloud-staging" scope:"GSM" doc:"Directory where a postgres backup waits for its upload."`
-	CloudStagingMaxSize       Size          `ini:"cloud_staging_max_size" type:"size" default:"30Gi" scope:"GSM" doc:"Bound of that directory's size."`
-	CloudUploadMaxArchiveSize Size          `ini:"cloud_upload_max_archive_size" type:"size" default:"100Gi" scope:"GSM" doc:"Size from which on another tar object is begun. Barman reads it in a server's section only."`
-	CloudUploadMinChunkSize   Size          `ini:"cloud_upload_min_chunk_size" type:"size" scope:"GSM" doc:"Smallest part of a multipart upload. Barman reads it in a server's section only."`
-	CloudWALArchiveParallel   int           `ini:"cloud_wal_archive_parallel" type:"int" default:"0" min:"0" scope:"GSM" doc:"WAL files that are uploaded at the same time."`
-	CloudWALRestoreParallel   int           `ini:"cloud_wal_restore_parallel" type:"int" default:"0" min:"0" scope:"GSM" doc:"WAL files that are fetched at the same time."`
-	CloudDeleteBatchSize      *int          `ini:"cloud_delete_batch_size" type:"int" min:"1" scope:"GSM" doc:"Objects that one request deletes, as far as the store allows."`
-	AWSProfile                string        `ini:"aws_profile" type:"string" scope:"GSM" doc:"Profile of the AWS credentials."`
-	AWSRegion                 string        `ini:"aws_region" type:"string" scope:"GSM" doc:"AWS region."`
-	AWSReadTimeout            time.Duration `ini:"aws_read_timeout" type:"seconds" min:"1" scope:"GSM" doc:"How long to wait for an answer of AWS; the client's 60 seconds unless set."`
-	AWSEncryption             string        `ini:"aws_encryption" type:"enum" values:"AES256,aws:kms" scope:"GSM" strict:"true" doc:"Encryption by S3 itself."`
-	AWSSSEKMSKeyID            string        `ini:"aws_sse_kms_key_id" type:"string" scope:"GSM" doc:"Key of that encryption; needs aws:kms."`
-	AWSSSECustomerKey         Secret        `ini:"aws_sse_customer_key" type:"secret URI" scope:"GSM" strict:"true" doc:"File with a key of your own for S3's encryption. Excludes the two options above."`
-	AWSCheckObjectLock        bool          `ini:"aws_check_object_lock" type:"bool" default:"off" scope:"GSM" doc:"Look whether objects are locked before deleting them."`
-	HoldfastEndpointURL       string        `ini:"holdfast_endpoint_url" type:"endpoint" scope:"GSM" strict:"true" doc:"Address of a store that is not the provider's own: http://HOST:PORT or https://HOST:PORT, with neither user nor query."`
-	HoldfastS3AddressingStyle string        `ini:"holdfast_s3_addressing_style" type:"enum" values:"auto,path,virtual" default:"auto" scope:"GSM" strict:"true" doc:"Where S3 requests name the bucket: in the path or in the host's name (virtual). auto is path for a store with an endpoint URL of its own, else virtual."`
-	HoldfastCloudVolumeSize   Size          `ini:"holdfast_cloud_volume_size" type:"size" computed:"the larger of 256Mi and a 5,000th of the cluster" scope:"GSM" strict:"true" doc:"Size that the tar objects of a local-to-cloud backup have at most, 8Mi to 1Ti, unless a single file is larger. Never more than cloud_upload_max_archive_size."`
-	HoldfastCloudCompression  string        `ini:"holdfast_cloud_compression" type:"enum" values:"none,gzip,bzip2,lz4,zstd,snappy" default:"zstd" scope:"GSM" strict:"true" doc:"Compression of those objects. Barman's tools read all of them."`
-	HoldfastCloudReuse        string        `ini:"holdfast_cloud_reuse" type:"enum" values:"off,checksum,mtime" default:"checksum" scope:"GSM" strict:"true" doc:"What a local-to-cloud backup takes from the previous one inside the store: nothing, what has the same checksum when it is read, or files that are unchanged by their times, which are not even read."`
-	HoldfastBadPages          string        `ini:"holdfast_bad_pages" type:"enum" values:"warn,fail" default:"warn" scope:"GSM" strict:"true" doc:"What pages with a wrong checksum do to a local-to-cloud backup, which checks them all: it says so, or it fails."`
-	AzureCredential           string        `ini:"azure_credential" type:"enum" values:"azure-cli,managed-identity,default" scope:"GSM" strict:"true" doc:"Where Azure credentials come from."`
-	AzureResourceGroup        string        `ini:"azure_resource_group" type:"string" scope:"GSM" doc:"Azure resource group."`
-	AzureSubscriptionID       string        `ini:"azure_subscription_id" type:"string" scope:"GSM" doc:"Azure subscription. Required for snapshots on Azure."`
-	GCPProject                string        `ini:"gcp_project" type:"string" scope:"GSM" doc:"Google Cloud project. Required for snapshots on Google Cloud."`
-	GCPZone                   string        `ini:"gcp_zone" type:"string" scope:"SM" doc:"Google Cloud zone."`
+	CloudStagingDirectory        string        `ini:"cloud_staging_directory" type:"path" default:"/tmp/barman/cloud-staging" scope:"GSM" doc:"Directory where a postgres backup waits for its upload."`
+	CloudStagingMaxSize          Size          `ini:"cloud_staging_max_size" type:"size" default:"30Gi" scope:"GSM" doc:"Bound of that directory's size."`
+	CloudUploadMaxArchiveSize    Size          `ini:"cloud_upload_max_archive_size" type:"size" default:"100Gi" scope:"GSM" doc:"Size from which on another tar object is begun. Barman reads it in a server's section only."`
+	CloudUploadMinChunkSize      Size          `ini:"cloud_upload_min_chunk_size" type:"size" scope:"GSM" doc:"Smallest part of a multipart upload. Barman reads it in a server's section only."`
+	CloudWALArchiveParallel      int           `ini:"cloud_wal_archive_parallel" type:"int" default:"0" min:"0" scope:"GSM" doc:"WAL files that are uploaded at the same time."`
+	CloudWALRestoreParallel      int           `ini:"cloud_wal_restore_parallel" type:"int" default:"0" min:"0" scope:"GSM" doc:"WAL files that are fetched at the same time."`
+	CloudDeleteBatchSize         *int          `ini:"cloud_delete_batch_size" type:"int" min:"1" scope:"GSM" doc:"Objects that one request deletes, as far as the store allows."`
+	AWSProfile                   string        `ini:"aws_profile" type:"string" scope:"GSM" doc:"Profile of the AWS credentials."`
+	AWSRegion                    string        `ini:"aws_region" type:"string" scope:"GSM" doc:"AWS region."`
+	AWSReadTimeout               time.Duration `ini:"aws_read_timeout" type:"seconds" min:"1" scope:"GSM" doc:"How long to wait for an answer of AWS; the client's 60 seconds unless set."`
+	AWSEncryption                string        `ini:"aws_encryption" type:"enum" values:"AES256,aws:kms" scope:"GSM" strict:"true" doc:"Encryption by S3 itself."`
+	AWSSSEKMSKeyID               string        `ini:"aws_sse_kms_key_id" type:"string" scope:"GSM" doc:"Key of that encryption; needs aws:kms."`
+	AWSSSECustomerKey            Secret        `ini:"aws_sse_customer_key" type:"secret URI" scope:"GSM" strict:"true" doc:"File with a key of your own for S3's encryption. Excludes the two options above."`
+	AWSCheckObjectLock           bool          `ini:"aws_check_object_lock" type:"bool" default:"off" scope:"GSM" doc:"Look whether objects are locked before deleting them."`
+	HoldfastEndpointURL          string        `ini:"holdfast_endpoint_url" type:"endpoint" scope:"GSM" strict:"true" doc:"Address of a store that is not the provider's own: http://HOST:PORT or https://HOST:PORT, with neither user nor query."`
+	HoldfastS3AddressingStyle    string        `ini:"holdfast_s3_addressing_style" type:"enum" values:"auto,path,virtual" default:"auto" scope:"GSM" strict:"true" doc:"Where S3 requests name the bucket: in the path or in the host's name (virtual). auto is path for a store with an endpoint URL of its own, else virtual."`
+	HoldfastTags                 Tags          `ini:"holdfast_tags" type:"tags" scope:"GSM" strict:"true" doc:"Tags of every object that is stored, as NAME=VALUE pairs separated by commas: tags in S3 and Azure, custom metadata in Google Cloud Storage. At most ten."`
+	HoldfastAzureEncryptionScope string        `ini:"holdfast_azure_encryption_scope" type:"azure scope" scope:"GSM" strict:"true" doc:"Encryption scope of the objects that are stored in Azure."`
+	HoldfastGCSKMSKey            string        `ini:"holdfast_gcs_kms_key" type:"google key" scope:"GSM" strict:"true" doc:"Cloud KMS key that Google Cloud Storage encrypts the stored objects with; the bucket's own unless set."`
+	HoldfastCloudVolumeSize      Size          `ini:"holdfast_cloud_volume_size" type:"size" computed:"the larger of 256Mi and a 5,000th of the cluster" scope:"GSM" strict:"true" doc:"Size that the tar objects of a local-to-cloud backup have at most, 8Mi to 1Ti, unless a single file is larger. Never more than cloud_upload_max_archive_size."`
+	HoldfastCloudCompression     string        `ini:"holdfast_cloud_compression" type:"enum" values:"none,gzip,bzip2,lz4,zstd,snappy" default:"zstd" scope:"GSM" strict:"true" doc:"Compression of those objects. Barman's tools read all of them."`
+	HoldfastCloudReuse           string        `ini:"holdfast_cloud_reuse" type:"enum" values:"off,checksum,mtime" default:"checksum" scope:"GSM" strict:"true" doc:"What a local-to-cloud backup takes from the previous one inside the store: nothing, what has the same checksum when it is read, or files that are unchanged by their times, which are not even read."`
+	HoldfastBadPages             string        `ini:"holdfast_bad_pages" type:"enum" values:"warn,fail" default:"warn" scope:"GSM" strict:"true" doc:"What pages with a wrong checksum do to a local-to-cloud backup, which checks them all: it says so, or it fails."`
+	AzureCredential              string        `ini:"azure_credential" type:"enum" values:"azure-cli,managed-identity,default" scope:"GSM" strict:"true" computed:"the first of AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_KEY that is set, else default" doc:"Where Azure credentials come from."`
+	AzureResourceGroup           string        `ini:"azure_resource_group" type:"string" scope:"GSM" doc:"Azure resource group."`
+	AzureSubscriptionID          string        `ini:"azure_subscription_id" type:"string" scope:"GSM" doc:"Azure subscription. Required for snapshots on Azure."`
+	GCPProject                   string        `ini:"gcp_project" type:"string" scope:"GSM" doc:"Google Cloud project. Required for snapshots on Google Cloud."`
+	GCPZone                      string        `ini:"gcp_zone" type:"string" scope:"SM" doc:"Google Cloud zone."`
 }
 
 // SnapshotOptions are for backups that are snapshots of disks.

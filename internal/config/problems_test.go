@@ -132,6 +132,10 @@ func TestBadFiles(t *testing.T) {
 			"!:30: [d] holdfast_snapshot_timeout = soon: expected a duration such as 90m, 12h or 2 DAYS",
 			"!:31: [e] ssh_command: backup_method = snapshot needs it; set it to a command such as ssh postgres@pg, or use backup_method = postgres",
 			"!:31: [e] snapshot_provider: backup_method = snapshot needs it; set it to aws, azure, gcp, btrfs, zfs, lvm or command"}, "a b c d e"},
+		{"tags, scope and key", good + "holdfast_tags = team\nholdfast_azure_encryption_scope = a b\nholdfast_gcs_kms_key = key\n", []string{
+			"!:6: [main] holdfast_tags = team: expected at most ten NAME=VALUE pairs separated by commas, of letters, digits, blanks and + - . / : _",
+			"!:7: [main] holdfast_azure_encryption_scope = a b: expected the name of an encryption scope: 3 to 63 letters, digits and single hyphens",
+			"!:8: [main] holdfast_gcs_kms_key = key: expected projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY"}, "main"},
 		{"keys in S3", good + "aws_sse_kms_key_id = k\naws_sse_customer_key = file:///k\n", []string{
 			"!:6: [main] aws_sse_kms_key_id = k: the key is used by aws_encryption = aws:kms only; set that, or remove the key",
 			"!:7: [main] aws_sse_customer_key = ***: it excludes aws_encryption and aws_sse_kms_key_id; keep one kind of encryption"}, "main"},

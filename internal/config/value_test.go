@@ -61,3 +61,15 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+func TestTags(t *testing.T) {
+	for text, want := range map[string]string{
+		"a=b": "a=b", " team = db , cost centre=7/a,none=": "cost centre=7/a,none=,team=db", "a=1,b=2,c=3,d=4,e=5,f=6,g=7,h=8,i=9,j=10": "a=1,b=2,c=3,d=4,e=5,f=6,g=7,h=8,i=9,j=10",
+		"a": "", "": "", "=b": "", "a=b,": "", "a=b,a=c": "", "a=b=c": "", "a=ü": "", "a=1,b=2,c=3,d=4,e=5,f=6,g=7,h=8,i=9,j=10,k=11": "",
+	} {
+		tags, ok := parseTags(text)
+		if ok != (want != "") || ok && tags.String() != want {
+			t.Errorf("%q: %q, %v", text, tags, ok)
+		}
+	}
+}

@@ -42,8 +42,8 @@ func under(path string, roots ...string) bool {
 var (
 	temporal = []string{"go.temporal.io"}
 	postgres = []string{"github.com/jackc", module + "internal/pg"}
-	clouds   = []string{"github.com/aws", "cloud.google.com", "google.golang.org/api", "github.com/Azure"}
-	stores   = []string{"internal/objstore/drivers", "internal/objstore/file", "internal/objstore/s3"}
+	clouds   = []string{"github.com/aws", "cloud.google.com", "google.golang.org/api", "golang.org/x/oauth2", "github.com/Azure"}
+	stores   = []string{"internal/objstore/drivers", "internal/objstore/azure", "internal/objstore/file", "internal/objstore/gcs", "internal/objstore/s3"}
 	disks    = []string{module + "internal/snapshot/providers", module + "internal/snapshot/btrfs", module + "internal/snapshot/custom", module + "internal/snapshot/lvm", module + "internal/snapshot/zfs"}
 )
 

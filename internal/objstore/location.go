@@ -22,16 +22,22 @@ const (
 // Location is a place in a store.
 type Location struct {
 	Provider Provider
-	Host     string // Azure: ACCOUNT.blob.core.windows.net
+	Host     string // Azure: ACCOUNT.blob.core.windows.net, or HOST:PORT/ACCOUNT of an emulator
 	Bucket   string // bucket, access point, container; for file the directory
 	Prefix   string // of all keys, without slashes at its ends; "" for file
 }
 
 // Account is the name of the Azure storage account.
 func (l Location) Account() string {
+	if _, account, is := strings.Cut(l.Host, "/"); is {
+		return account
+	}
 	account, _, _ := strings.Cut(l.Host, ".")
 	return account
 }
+
+// Emulated reports whether it is in a server that is not Azure's own.
+func (l Location) Emulated() bool { return strings.Contains(l.Host, "/") }
 
 // Key is the name in the store of a key below the location.
 func (l Location) Key(key string) string {
@@ -53,7 +59,11 @@ func (l Location) String() string {
 	case GCS:
 		return "gs://" + l.Bucket + path
 	case Azure:
-		return "https://" + l.Host + "/" + l.Bucket + path
+		scheme := "https"
+		if l.Emulated() {
+			scheme = "http"
+		}
+		return scheme + "://" + l.Host + "/" + l.Bucket + path
 	}
 	return "file://" + l.Bucket
 }
@@ -61,8 +71,14 @@ func (l Location) String() string {
 // arnForm is a bucket that is an access point, of S3 or of an outpost.
 var arnForm = regexp.MustCompile(`^arn:aws[a-z-]*:(?:s3:[a-z0-9-]*:[0-9]*:accesspoint[/:][A-Za-z0-9.-]+|s3-outposts:[a-z0-9-]+:[0-9]+:outpost[/:][A-Za-z0-9-]+[/:]accesspoint[/:][A-Za-z0-9-]+)(?:/|$)`)
 
+// Hosts of Azure, in all its clouds, and of an emulator, whose URLs have the account in the path.
+var (
+	azureForm   = regexp.MustCompile(`^[a-z0-9-]+(?:\.z[0-9]+)?\.blob\.(?:core\.(?:windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)|storage\.azure\.net)$`)
+	loopback    = regexp.MustCompile(`^(?:127\.[0-9.]+|localhost|\[::1\]):[0-9]+$`)
+	accountForm = regexp.MustCompile(`^[a-z0-9]+$`)
+)
+
 const (
-	azureHost   = ".blob.core.windows.net"
 	gcsHost     = "storage.googleapis.com"
 	consoleHost = "console.cloud.google.com"
 	consolePath = "storage/browser/"
@@ -110,8 +126,15 @@ func ParseURL(text string) (Location, error) {
 		}
 		host = strings.ToLower(host)
 		switch {
-		case scheme == "https" && strings.HasSuffix(host, azureHost) && len(host) > len(azureHost):
+		case scheme == "https" && azureForm.MatchString(host):
 			l.Provider, l.Host = Azure, host
+		case scheme == "http" && loopback.MatchString(host) && !strings.HasPrefix(path, "/") && strings.Contains(path, "/"):
+			var account string
+			account, path, _ = strings.Cut(path, "/")
+			if !accountForm.MatchString(account) {
+				return refuse("its host is none of a store that is known", knownURLs)
+			}
+			l.Provider, l.Host = Azure, host+"/"+account
 		case scheme == "https" && host == gcsHost:
 			l.Provider = GCS
 		case scheme == "https" && host == consoleHost && strings.HasPrefix(path, consolePath):

@@ -30,6 +30,9 @@ var locations = []struct {
 	{url: "https://acct.blob.core.windows.net/container/a/b",
 		want: objstore.Location{Provider: objstore.Azure, Host: "acct.blob.core.windows.net", Bucket: "container", Prefix: "a/b"}},
 	{url: "https://ACCT.Blob.Core.Windows.Net/c", want: objstore.Location{Provider: objstore.Azure, Host: "acct.blob.core.windows.net", Bucket: "c"}},
+	{url: "https://acct.blob.core.chinacloudapi.cn/c/a", want: objstore.Location{Provider: objstore.Azure, Host: "acct.blob.core.chinacloudapi.cn", Bucket: "c", Prefix: "a"}},
+	{url: "https://acct.z12.blob.storage.azure.net/c", want: objstore.Location{Provider: objstore.Azure, Host: "acct.z12.blob.storage.azure.net", Bucket: "c"}},
+	{url: "http://127.0.0.1:10000/devstoreaccount1/c/a b", want: objstore.Location{Provider: objstore.Azure, Host: "127.0.0.1:10000/devstoreaccount1", Bucket: "c", Prefix: "a b"}},
 	{url: "file:///srv/backups/", want: objstore.Location{Provider: objstore.File, Bucket: "/srv/backups"}},
 	{url: "file://localhost/srv/x", want: objstore.Location{Provider: objstore.File, Bucket: "/srv/x"}},
 
@@ -47,6 +50,11 @@ var locations = []struct {
 	{url: "s3://bucket/a\nb", says: "control characters"},
 	{url: "gs://bucket/" + strings.Repeat("x", 1025), says: "too long"},
 	{url: "https://example.com/x", says: "host is none"},
+	{url: "http://127.0.0.1:10000/container", says: "host is none"},
+	{url: "http://127.0.0.1:10000/Not/An/Account", says: "host is none"},
+	{url: "http://127.0.0.1:10000/account/", says: "names no bucket"},
+	{url: "http://example.com:10000/account/container", says: "host is none"},
+	{url: "https://acct.blob.core.example.com/c", says: "host is none"},
 	{url: "https://blob.core.windows.net/x", says: "host is none"},
 	{url: "http://acct.blob.core.windows.net/x", says: "host is none"},
 	{url: "https://acct.blob.core.windows.net", says: "names no bucket"},
@@ -66,6 +74,15 @@ func TestParseURL(t *testing.T) {
 		}
 		if err != nil && (!strings.Contains(err.Error(), c.says) || fault.HintOf(err) == "" || !fault.Is(err, fault.Usage)) {
 			t.Errorf("%s: %v (%s)", c.url, err, fault.HintOf(err))
+		}
+	}
+}
+
+func TestAccount(t *testing.T) {
+	for url, want := range map[string]string{"https://acct.blob.core.windows.net/c": "acct", "https://acct.z12.blob.storage.azure.net/c": "acct", "http://localhost:1/acct/c": "acct"} {
+		l, err := objstore.ParseURL(url)
+		if err != nil || l.Account() != want || l.Emulated() != strings.HasPrefix(url, "http:") {
+			t.Errorf("%s: %+v, %v", url, l, err)
 		}
 	}
 }

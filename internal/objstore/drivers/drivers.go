@@ -8,7 +8,9 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/objstore/azure"
 	"github.com/holdfast-pg/holdfast/internal/objstore/file"
+	"github.com/holdfast-pg/holdfast/internal/objstore/gcs"
 	"github.com/holdfast-pg/holdfast/internal/objstore/s3"
 )
 
@@ -17,9 +19,12 @@ func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *o
 	switch at.Provider {
 	case objstore.S3:
 		return s3.Open(ctx, at, o, p)
+	case objstore.GCS:
+		return gcs.Open(at, o, p)
+	case objstore.Azure:
+		return azure.Open(at, o, p)
 	case objstore.File:
 		return file.Open(at, p)
 	}
-	return nil, fault.New(fault.Config, "open", at.String(), "this version has no driver for stores of its kind").
-		WithHint("use s3://BUCKET/PATH or file:///DIRECTORY")
+	return nil, fault.New(fault.Internal, "open", at.String(), "there is no driver for stores of its kind")
 }

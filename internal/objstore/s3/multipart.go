@@ -40,7 +40,8 @@ func (s *Store) begin(ctx context.Context, key string, copies bool) (objstore.Up
 	if err := objstore.CheckKey(key); err != nil {
 		return u, err
 	}
-	in := &s3.CreateMultipartUploadInput{Bucket: s.bucket(), Key: s.key(key)}
+	in := &s3.CreateMultipartUploadInput{Bucket: s.bucket(), Key: s.key(key), Tagging: s.tagging}
+	in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = s.own.headers()
 	if !copies {
 		in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc32c, types.ChecksumTypeFullObject
 	}
@@ -60,6 +61,7 @@ func (s *Store) PutPart(ctx context.Context, u objstore.Upload, number int, data
 	p := objstore.Part{Number: number, Size: int64(len(data))}
 	in := &s3.UploadPartInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
 		PartNumber: aws.Int32(int32(number)), ContentLength: aws.Int64(p.Size)}
+	in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = s.own.headers()
 	if u.Copies {
 		sum := md5.Sum(data)
 		in.ContentMD5 = aws.String(base64.StdEncoding.EncodeToString(sum[:]))
@@ -84,9 +86,12 @@ func (s *Store) CopyPart(ctx context.Context, u objstore.Upload, number int, fro
 	if r.Length <= 0 || r.Offset < 0 {
 		return p, fault.New(fault.Usage, "copy", from, "a range of %d bytes at %d cannot be copied", r.Length, r.Offset)
 	}
+	in := &s3.UploadPartCopyInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
+		PartNumber: aws.Int32(int32(number)), CopySource: s.source(from), CopySourceRange: aws.String(objstore.ByteRange(r.Offset, r.Offset+r.Length))}
+	in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = s.own.headers()
+	in.CopySourceSSECustomerAlgorithm, in.CopySourceSSECustomerKey, in.CopySourceSSECustomerKeyMD5 = s.own.headers()
 	err := s.do(ctx, "copy", from, func(ctx context.Context, _ bool) error {
-		out, err := s.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
-			PartNumber: aws.Int32(int32(number)), CopySource: s.source(from), CopySourceRange: aws.String(byteRange(r.Offset, r.Offset+r.Length))})
+		out, err := s.client.UploadPartCopy(ctx, in)
 		if err == nil && out.CopyPartResult != nil {
 			p.ETag = aws.ToString(out.CopyPartResult.ETag)
 		}
@@ -113,6 +118,7 @@ func (s *Store) Complete(ctx context.Context, u objstore.Upload, parts []objstor
 	parts = slices.SortedFunc(slices.Values(parts), func(a, b objstore.Part) int { return a.Number - b.Number })
 	in := &s3.CompleteMultipartUploadInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
 		IfNoneMatch: ifAbsent(o), MultipartUpload: &types.CompletedMultipartUpload{}}
+	in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = s.own.headers()
 	if o.CRC32C != nil && !u.Copies {
 		in.ChecksumCRC32C, in.ChecksumType = encode(o.CRC32C), types.ChecksumTypeFullObject
 	}
@@ -124,7 +130,7 @@ func (s *Store) Complete(ctx context.Context, u objstore.Upload, parts []objstor
 	err := s.do(ctx, "put", u.Key, func(ctx context.Context, again bool) error {
 		out, err := s.client.CompleteMultipartUpload(ctx, in)
 		if err != nil {
-			return s.ownAfterAll(ctx, &object, again, s.explain("put", u.Key, err))
+			return objstore.OwnAfterAll(ctx, &object, again, s.explain("put", u.Key, err), s.stat)
 		}
 		object.ETag, object.CRC32C = aws.ToString(out.ETag), whole(out.ChecksumCRC32C, out.ChecksumType)
 		return nil
@@ -148,12 +154,9 @@ func (s *Store) Abort(ctx context.Context, u objstore.Upload) error {
 func (s *Store) Uploads(ctx context.Context, prefix string) iter.Seq2[objstore.Upload, error] {
 	return func(yield func(objstore.Upload, error) bool) {
 		in := &s3.ListMultipartUploadsInput{Bucket: s.bucket(), Prefix: s.prefix(prefix)}
-		for {
-			var out *s3.ListMultipartUploadsOutput
-			err := s.do(ctx, "list uploads of", s.at.String(), func(ctx context.Context, _ bool) (err error) {
-				out, err = s.client.ListMultipartUploads(ctx, in)
-				return err
-			})
+		for out, err := range pages(ctx, s, "list uploads of", func(ctx context.Context) (*s3.ListMultipartUploadsOutput, error) {
+			return s.client.ListMultipartUploads(ctx, in)
+		}) {
 			if err != nil {
 				yield(objstore.Upload{}, err)
 				return
@@ -190,6 +193,11 @@ func (s *Store) Copy(ctx context.Context, from, to string) (objstore.Object, err
 		return objstore.CopyParts(ctx, s, o, to, copyPiece)
 	}
 	in := &s3.CopyObjectInput{Bucket: s.bucket(), Key: s.key(to), CopySource: s.source(from), CopySourceIfMatch: aws.String(o.ETag)}
+	if s.tagging != nil {
+		in.Tagging, in.TaggingDirective = s.tagging, types.TaggingDirectiveReplace
+	}
+	in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = s.own.headers()
+	in.CopySourceSSECustomerAlgorithm, in.CopySourceSSECustomerKey, in.CopySourceSSECustomerKeyMD5 = s.own.headers()
 	in.ServerSideEncryption, in.SSEKMSKeyId = s.encryption()
 	err = s.do(ctx, "copy", from, func(ctx context.Context, _ bool) error {
 		_, err := s.client.CopyObject(ctx, in)

@@ -10,7 +10,6 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/holdfast-pg/holdfast/internal/config"
@@ -26,6 +25,8 @@ type Store struct {
 	options  config.CloudOptions
 	endpoint string // for messages; "" is Amazon's
 	region   string
+	own      customerKey
+	tagging  *string             // of new objects, nil for none
 	unsigned []func(*s3.Options) // for bodies: TLS and the checksum protect them
 }
 
@@ -44,9 +45,9 @@ const fallbackRegion = "us-east-1"
 // Open prepares a store; it asks it for nothing. Credentials come from the
 // library's default chain, and are fetched anew when they expire.
 func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *objstore.Policy) (*Store, error) {
-	if o.AWSSSECustomerKey.Reveal() != "" {
-		return nil, fault.New(fault.Config, "open", at.String(), "keys of your own (aws_sse_customer_key) are not implemented").
-			WithHint("use aws_encryption, or remove the option")
+	own, err := readCustomerKey(o.AWSSSECustomerKey.Reveal())
+	if err != nil {
+		return nil, err
 	}
 	transport := awshttp.NewBuildableClient()
 	load := []func(*awsconfig.LoadOptions) error{
@@ -75,7 +76,7 @@ func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *o
 	if cfg.Credentials != nil {
 		cfg.Credentials = aws.NewCredentialsCache(named{cfg.Credentials})
 	}
-	s := &Store{at: at, policy: p, options: o, region: cfg.Region}
+	s := &Store{at: at, policy: p, options: o, region: cfg.Region, own: own, tagging: tagging(o.HoldfastTags)}
 	if o.HoldfastEndpointURL != "" {
 		if err := objstore.CheckEndpoint(o.HoldfastEndpointURL); err != nil {
 			return nil, err
@@ -91,7 +92,11 @@ func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *o
 		c.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		c.DisableLogOutputChecksumValidationSkipped = true
 	})
-	if !strings.HasPrefix(s.endpoint, "http://") {
+	switch plain := strings.HasPrefix(s.endpoint, "http://"); {
+	case plain && own.key != nil:
+		return nil, fault.New(fault.Config, "open", at.String(), "aws_sse_customer_key would pass through the network for all to read").
+			WithHint("use an https:// endpoint, or remove the option")
+	case !plain:
 		s.unsigned = []func(*s3.Options){s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)}
 	}
 	return s, nil
@@ -118,14 +123,6 @@ func innermost(err error) error {
 		}
 		err = inner
 	}
-}
-
-// encryption is what new objects are encrypted with by S3.
-func (s *Store) encryption() (kind types.ServerSideEncryption, key *string) {
-	if s.options.AWSSSEKMSKeyID != "" {
-		key = aws.String(s.options.AWSSSEKMSKeyID)
-	}
-	return types.ServerSideEncryption(s.options.AWSEncryption), key
 }
 
 func (s *Store) bucket() *string { return aws.String(s.at.Bucket) }

@@ -6,16 +6,13 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash"
 	"hash/crc32"
 	"hash/crc64"
 	"io"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -43,14 +40,15 @@ func (s *Store) PutBytes(ctx context.Context, key string, data []byte, o objstor
 		crc = aws.Uint32(crc32.Checksum(data, objstore.Castagnoli))
 	}
 	in := &s3.PutObjectInput{Bucket: s.bucket(), Key: s.key(key), ContentLength: aws.Int64(int64(len(data))),
-		ChecksumCRC32C: encode(crc), IfNoneMatch: ifAbsent(o)}
+		ChecksumCRC32C: encode(crc), IfNoneMatch: ifAbsent(o), Tagging: s.tagging}
+	in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = s.own.headers()
 	in.ServerSideEncryption, in.SSEKMSKeyId = s.encryption()
 	object := objstore.Object{Key: key, Size: int64(len(data)), CRC32C: crc}
 	err := s.do(ctx, "put", key, func(ctx context.Context, again bool) error {
 		in.Body = bytes.NewReader(data)
 		out, err := s.client.PutObject(ctx, in, s.unsigned...)
 		if err != nil {
-			return s.ownAfterAll(ctx, &object, again, s.explain("put", key, err))
+			return objstore.OwnAfterAll(ctx, &object, again, s.explain("put", key, err), s.stat)
 		}
 		object.ETag = aws.ToString(out.ETag)
 		return nil
@@ -58,25 +56,13 @@ func (s *Store) PutBytes(ctx context.Context, key string, data []byte, o objstor
 	return object, err
 }
 
-// ownAfterAll forgives that a key is taken when an earlier try of ours took it.
-func (s *Store) ownAfterAll(ctx context.Context, object *objstore.Object, again bool, err error) error {
-	if !again || !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
-		return err
-	}
-	there, serr := s.stat(ctx, object.Key)
-	if serr != nil || !objstore.Same(there, object.Size, object.CRC32C) {
-		return err
-	}
-	*object = there
-	return nil
-}
-
 // Get implements objstore.Store.
 func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadCloser, objstore.Object, error) {
 	return objstore.Read(ctx, s.policy, s, key, r, func(ctx context.Context, from, to int64, etag string) (io.ReadCloser, objstore.Object, error) {
 		in := &s3.GetObjectInput{Bucket: s.bucket(), Key: s.key(key), ChecksumMode: types.ChecksumModeEnabled}
+		in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = s.own.headers()
 		if from > 0 || to >= 0 {
-			in.Range = aws.String(byteRange(from, to))
+			in.Range = aws.String(objstore.ByteRange(from, to))
 		}
 		if etag != "" {
 			in.IfMatch = aws.String(etag)
@@ -89,24 +75,15 @@ func (s *Store) Get(ctx context.Context, key string, r objstore.Range) (io.ReadC
 			}
 			return nil, objstore.Object{}, err
 		}
-		o := objstore.Object{Key: key, Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag),
-			Modified: aws.ToTime(out.LastModified), CRC32C: whole(out.ChecksumCRC32C, out.ChecksumType), Other: other(out)}
-		if of := aws.ToString(out.ContentRange); of != "" {
-			_, total, _ := strings.Cut(of, "/")
-			if o.Size, err = strconv.ParseInt(total, 10, 64); err != nil {
-				out.Body.Close()
-				return nil, o, fault.New(fault.Unavailable, "read", key, "the store answers with the range %q", of).WithHint("see whether the store speaks S3")
-			}
+		size, err := objstore.RangeTotal(key, aws.ToString(out.ContentRange), aws.ToInt64(out.ContentLength))
+		if err != nil {
+			out.Body.Close()
+			return nil, objstore.Object{}, err
 		}
+		o := objstore.Object{Key: key, Size: size, ETag: aws.ToString(out.ETag),
+			Modified: aws.ToTime(out.LastModified), CRC32C: whole(out.ChecksumCRC32C, out.ChecksumType), Other: other(out)}
 		return out.Body, o, nil
 	})
-}
-
-func byteRange(from, to int64) string {
-	if to < 0 {
-		return fmt.Sprintf("bytes=%d-", from)
-	}
-	return fmt.Sprintf("bytes=%d-%d", from, to-1)
 }
 
 // Stat implements objstore.Store.
@@ -131,7 +108,9 @@ func (s *Store) stat(ctx context.Context, key string) (objstore.Object, error) {
 }
 
 func (s *Store) head(ctx context.Context, op, key string) (*s3.HeadObjectOutput, error) {
-	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket(), Key: s.key(key), ChecksumMode: types.ChecksumModeEnabled})
+	in := &s3.HeadObjectInput{Bucket: s.bucket(), Key: s.key(key), ChecksumMode: types.ChecksumModeEnabled}
+	in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = s.own.headers()
+	out, err := s.client.HeadObject(ctx, in)
 	return out, s.explain(op, key, err)
 }
 
@@ -148,12 +127,7 @@ func (s *Store) ListLevel(ctx context.Context, prefix string) iter.Seq2[objstore
 func (s *Store) list(ctx context.Context, prefix string, delimiter *string) iter.Seq2[objstore.Object, error] {
 	return func(yield func(objstore.Object, error) bool) {
 		in := &s3.ListObjectsV2Input{Bucket: s.bucket(), Prefix: s.prefix(prefix), Delimiter: delimiter}
-		for {
-			var out *s3.ListObjectsV2Output
-			err := s.do(ctx, "list", s.at.String(), func(ctx context.Context, _ bool) (err error) {
-				out, err = s.client.ListObjectsV2(ctx, in)
-				return err
-			})
+		for out, err := range pages(ctx, s, "list", func(ctx context.Context) (*s3.ListObjectsV2Output, error) { return s.client.ListObjectsV2(ctx, in) }) {
 			if err != nil {
 				yield(objstore.Object{}, err)
 				return
@@ -167,6 +141,22 @@ func (s *Store) list(ctx context.Context, prefix string, delimiter *string) iter
 				return
 			}
 			in.ContinuationToken = out.NextContinuationToken
+		}
+	}
+}
+
+// pages are the answers to a question that is asked on and on, until whoever ranges over them stops, or an error.
+func pages[Page any](ctx context.Context, s *Store, op string, ask func(ctx context.Context) (*Page, error)) iter.Seq2[*Page, error] {
+	return func(yield func(*Page, error) bool) {
+		for {
+			var out *Page
+			err := s.do(ctx, op, s.at.String(), func(ctx context.Context, _ bool) (err error) {
+				out, err = ask(ctx)
+				return err
+			})
+			if !yield(out, err) || err != nil {
+				return
+			}
 		}
 	}
 }
@@ -298,15 +288,7 @@ func encode(crc *uint32) *string {
 	if crc == nil {
 		return nil
 	}
-	return aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, *crc)))
-}
-
-func decode(text *string) *uint32 {
-	raw, err := base64.StdEncoding.DecodeString(aws.ToString(text))
-	if err != nil || len(raw) != 4 {
-		return nil
-	}
-	return aws.Uint32(binary.BigEndian.Uint32(raw))
+	return aws.String(objstore.EncodeCRC32C(*crc))
 }
 
 // whole is a checksum of all of an object; one of the checksums of its parts is none.
@@ -314,7 +296,7 @@ func whole(text *string, kind types.ChecksumType) *uint32 {
 	if kind == types.ChecksumTypeComposite || strings.Contains(aws.ToString(text), "-") {
 		return nil
 	}
-	return decode(text)
+	return objstore.DecodeCRC32C(aws.ToString(text))
 }
 
 // nvme is CRC-64/NVME, which S3 computes of what comes without a checksum.
