@@ -240,3 +240,30 @@ func TestACloudCopyIsResumed(t *testing.T) {
 		})
 	}
 }
+
+// TestOtherStores: backups, the second made out of the first, into the stores of Google and
+// Azure, as far as their emulators go.
+func TestOtherStores(t *testing.T) {
+	t.Parallel()
+	google, azure := storetest.StartGoogle(t, cloudBucket), storetest.StartAzure(t, cloudBucket)
+	for name, c := range map[string]struct {
+		url string
+		env map[string]string
+	}{
+		"google": {"gs://" + cloudBucket + "/some/where", google.Environment()},
+		"azure":  {"https://" + storetest.AzureAccount + ".blob.core.windows.net/" + cloudBucket + "/some/where", azure.Environment()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBedWith(t, stacktest.Options{Version: pgtest.Versions()[1], Method: config.MethodLocalToCloud, Env: c.env,
+				Settings: []string{"basebackups_directory = " + c.url, "holdfast_cloud_volume_size = 8Mi"}})
+			b.backup(t)
+			b.Cluster.Exec(t, "UPDATE plain SET payload = 'changed' WHERE id < 500")
+			b.rows = b.Cluster.Fingerprint(t)
+			second := b.backup(t)
+			b.Must(t, "delete", stacktest.Server, "oldest")
+			b.Must(t, "verify-backup", stacktest.Server, string(second.ID))
+			b.verify(t, second, 0)
+		})
+	}
+}
