@@ -142,7 +142,8 @@ func (p *place) finish() error {
 		}
 		return atomicfile.SyncDir(p.final)
 	}
-	if err := os.Rename(p.build, p.final); err != nil {
+	// An empty directory may be there; os.Rename would refuse to take its place.
+	if err := unix.Rename(p.build, p.final); err != nil {
 		return fault.Wrap(fault.Internal, "rename to", p.final, err)
 	}
 	return atomicfile.SyncDir(filepath.Dir(p.final))

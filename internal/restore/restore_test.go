@@ -76,6 +76,29 @@ func TestRestoreIsCompleteOrAbsent(t *testing.T) {
 	}
 }
 
+// TestEmptyDirectoriesAreTaken: whoever has made the directories before gets them filled.
+func TestEmptyDirectoriesAreTaken(t *testing.T) {
+	src, arch, root := sample(t)
+	dest, tablespace := filepath.Join(root, "dest"), filepath.Join(root, "ts")
+	plan, err := restoreplan.Make(src.Info, restoreplan.Request{Dest: dest, Tablespaces: map[string]string{src.Info.Tablespaces[0].Name: tablespace}}, arch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{dest, tablespace} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := restore.Run(t.Context(), src, plan, restore.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{filepath.Join(dest, "global/pg_control"), filepath.Join(tablespace, "PG_18_1/5")} {
+		if _, err := os.Stat(file); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func completeOrAbsent(t *testing.T, src restore.Source, arch restoreplan.Archive, root string) {
 	dest := filepath.Join(root, "a new \"dir\"")
 	plan, err := restoreplan.Make(src.Info, restoreplan.Request{Dest: dest}, arch)
