@@ -75,7 +75,7 @@ func TestWALInABucket(t *testing.T) {
 	}
 	r.Stop(t, pgtest.Fast)
 
-	for url, says := range map[string]string{"s3://missing/x": "missing: it does not exist", "gs://bucket": "no driver"} {
+	for url, says := range map[string]string{"s3://missing/x": "missing: it does not exist", "gs://bucket": "credentials for Google Cloud Storage"} {
 		b.Configure(t, config.MethodLocalRsync, "wals_directory = "+url, "holdfast_endpoint_url = "+g.URL)
 		if r := b.Holdfast(t, "backup", stacktest.Server); r.Code == 0 || !strings.Contains(r.Stderr, says) || !strings.Contains(r.Stderr, "HINT") {
 			t.Errorf("%s: exit %d\n%s%s", url, r.Code, r.Stdout, r.Stderr)
