@@ -163,17 +163,12 @@ func (s *bucketSite) archive(server string, options ...string) {
 // of the others begins in a second of its own, which is its ID.
 func (s *bucketSite) cloudBackups(server string, options map[string][]string) map[string]string {
 	s.t.Helper()
-	var wg sync.WaitGroup
-	for name, more := range options {
+	for name, more := range options { // one after the other: their IDs are the seconds at which they begin
 		args := append([]string{"barman-cloud-backup", "-h", "127.0.0.1", "-p", fmt.Sprint(s.Port), "-U", "postgres", "--immediate-checkpoint", "-J", "2", "--name", name}, more...)
-		wg.Go(func() {
-			if r := s.barman(append(args, s.url, server)...); r.Exit != 0 {
-				s.t.Errorf("%v: exit %d\n%s%s", args, r.Exit, r.Stdout, r.Stderr)
-			}
-		})
-		time.Sleep(1100 * time.Millisecond)
+		if r := s.barman(append(args, s.url, server)...); r.Exit != 0 {
+			s.t.Errorf("%v: exit %d\n%s%s", args, r.Exit, r.Stdout, r.Stderr)
+		}
 	}
-	wg.Wait()
 	ids := map[string]string{}
 	for _, b := range s.barmansList(server) {
 		ids[b.Name] = b.ID

@@ -3,6 +3,7 @@ package walarchive
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -240,11 +241,11 @@ func (i *interruptible) Read(p []byte) (int, error) {
 // archiving of the same file left undone.
 func (a *Archive) again(ctx context.Context, in *os.File, name string) error {
 	stored, entry, err := a.openStored(ctx, name)
-	if err != nil {
-		return err
+	same := false
+	if err == nil {
+		defer stored.Close()
+		same, err = a.sameContent(ctx, in.Name(), stored)
 	}
-	defer stored.Close()
-	same, err := a.sameContent(ctx, in.Name(), stored)
 	if gpg.IsLocked(err) {
 		same, err = sameMoment(in, entry)
 	}
@@ -260,8 +261,8 @@ func (a *Archive) again(ctx context.Context, in *os.File, name string) error {
 		if err != nil {
 			return err
 		}
-		return fault.New(fault.Conflict, "archive", name, "the archive holds another file of this name: %s has %s, %s has %s", stored.where, ours, in.Name(), theirs).
-			WithHint("two servers archive to %s, or a server was restored and continued on its old timeline: give each server a name of its own, and move %s away only when you are sure that no backup needs it", a.layout.Server, stored.where)
+		return fault.New(fault.Conflict, "archive", name, "the archive holds another file of this name: %s has %s, %s has %s", a.shelf.where(entry), ours, in.Name(), theirs).
+			WithHint("two servers archive to %s, or a server was restored and continued on its old timeline: give each server a name of its own, and move %s away only when you are sure that no backup needs it", a.layout.Server, a.shelf.where(entry))
 	}
 	if a.opt.Bucket != nil { // the store dates objects by its own clock
 		st, err := in.Stat()
@@ -283,23 +284,22 @@ func sameMoment(in *os.File, stored Entry) (bool, error) {
 // describeStored is a file's size and hash after expansion, for people who compare.
 func (a *Archive) describeStored(ctx context.Context, name string) (string, error) {
 	c, _, err := a.openStored(ctx, name)
-	if err != nil {
-		return "", err
-	}
-	return describe(c)
+	return described(c, err)
 }
 
 func (a *Archive) describeFile(ctx context.Context, path string) (string, error) {
 	c, err := a.openFile(ctx, path)
-	if err != nil {
-		return "", err
-	}
-	return describe(c)
+	return described(c, err)
 }
 
-func describe(c *content) (string, error) {
-	defer c.Close()
-	sum, size, err := hashContent(c)
+// described describes content, also one that could not be opened for err.
+func described(c *content, err error) (string, error) {
+	var sum [sha256.Size]byte
+	var size int64
+	if err == nil {
+		defer c.Close()
+		sum, size, err = hashContent(c)
+	}
 	if gpg.IsLocked(err) {
 		return "content that cannot be decrypted here", nil
 	}
