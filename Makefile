@@ -48,7 +48,7 @@ test:              ## everything that CI runs, with the time that each stage tak
 
 test-unit: libzstd ## the tests that need no server, under two minutes
 	@.ci/need.sh gcc
-	go test -race -timeout 5m ./...
+	go test -race -short -timeout 5m ./...
 	CGO_ENABLED=0 go test $(PURE)
 
 test-engine: engine  ## the embedded server's own tests
