@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/googletoken"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 )
 
@@ -65,7 +66,7 @@ func (s *Store) send(ctx context.Context, r request) (*http.Response, error) {
 		}
 		if resp.StatusCode == http.StatusUnauthorized && s.tokens != nil && !again {
 			resp.Body.Close()
-			s.tokens.forget()
+			s.tokens.Forget()
 			continue
 		}
 		err = s.explain(r, resp)
@@ -91,7 +92,7 @@ func (s *Store) sendAs(ctx context.Context, r request) (*http.Response, error) {
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(r.body()), nil }
 	}
 	if s.tokens != nil {
-		token, err := s.tokens.get(ctx)
+		token, err := s.tokens.Get(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -151,7 +152,7 @@ func (s *Store) explain(r request, resp *http.Response) error {
 	case status == http.StatusRequestedRangeNotSatisfiable:
 		return objstore.ErrRange
 	case status == http.StatusUnauthorized:
-		return fault.New(fault.Permission, r.op, r.key, "the store refuses the credentials").WithHint("%s", credentialsHint)
+		return fault.New(fault.Permission, r.op, r.key, "the store refuses the credentials").WithHint("%s", googletoken.Hint)
 	case status == http.StatusForbidden:
 		return fault.New(fault.Permission, r.op, r.key, "the store denies it (%s)", cause).WithHint("give the account %s on %s", rights[r.op], s.at)
 	case status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || status == http.StatusConflict || status >= 500 && status != http.StatusNotImplemented:
