@@ -69,6 +69,7 @@ type Disk struct {
 	Path    string // the directory that has its content, without symbolic links
 	Mount   string // where the file system with that directory is mounted
 	Options string // and how
+	Device  string // of a cloud, on the instance: a path below /dev
 }
 
 // Snapshot is one of one disk.

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/btrfs"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/custom"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/gcp"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/lvm"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/zfs"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
@@ -44,10 +45,17 @@ func Open(ctx context.Context, s *config.Server, env ...string) (*snapshot.Acces
 		a.Provider = &lvm.Provider{Tools: tools, Names: s.SnapshotDisks}
 	case "command":
 		a.Provider = &custom.Provider{Tools: tools, Names: s.SnapshotDisks, CreateCmd: s.HoldfastSnapshotCreateCommand, ListCmd: s.HoldfastSnapshotListCommand, DeleteCmd: s.HoldfastSnapshotDeleteCommand}
+	case "gcp":
+		p, err := gcp.Open(s, a.Host)
+		if err != nil {
+			a.Close()
+			return nil, err
+		}
+		a.Provider = p
 	default:
 		a.Close()
 		return nil, fault.New(fault.Config, "make snapshots for", s.Name, "%w", fmt.Errorf("snapshot_provider = %s is not implemented", s.SnapshotProvider)).
-			WithHint("use btrfs, zfs, lvm or command")
+			WithHint("use gcp, btrfs, zfs, lvm or command")
 	}
 	return a, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/btrfs"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/custom"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/gcp"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/lvm"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/zfs"
 )
@@ -36,9 +37,24 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestCloud: a provider of a cloud is opened with the settings of the server.
+func TestCloud(t *testing.T) {
+	var s config.Server
+	s.SnapshotProvider, s.SnapshotInstance, s.SnapshotDisks = "gcp", config.Localhost, []string{"data"}
+	s.GCPProject, s.GCPZone = "prod", "europe-west1-b"
+	a, err := Open(t.Context(), &s)
+	require.NoError(t, err)
+	defer a.Close()
+	p, is := a.Provider.(*gcp.Provider)
+	require.True(t, is)
+	assert.Equal(t, []string{"prod", "europe-west1-b", config.Localhost, "data"}, []string{p.Project, p.Zone, p.Instance, p.Names[0]})
+	assert.Equal(t, a.Host, p.Host)
+}
+
 func TestRefused(t *testing.T) {
 	for name, change := range map[string]func(*config.Server){
 		"aws":         func(s *config.Server) { s.SnapshotProvider = "aws" },
+		"gcp_zone":    func(s *config.Server) { s.SnapshotProvider, s.GCPProject = "gcp", "prod" },
 		"/a-b":        func(s *config.Server) { s.SnapshotDisks = []string{"/a/b", "/a-b"} },
 		"quote":       func(s *config.Server) { s.HoldfastSnapshotPrefix = "sudo 'x" },
 		"ssh_command": func(s *config.Server) { s.SnapshotInstance = "pg" },
