@@ -1,26 +1,20 @@
 package azure
 
 import (
-	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
-	"github.com/holdfast-pg/holdfast/internal/fault"
-	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/entra"
 )
 
 // credential lets requests in.
@@ -109,79 +103,39 @@ func (t sas) source(_ context.Context, s *Store, name string, _ http.Header) (st
 	return s.address(name) + "?" + url.Values(t).Encode(), nil
 }
 
-// entra are tokens of Microsoft Entra ID.
-type entra struct {
-	kind  string // of azure_credential
-	mu    sync.Mutex
-	token azcore.TokenCredential
+// token is one of Microsoft Entra ID.
+type token struct{ *entra.Source }
+
+func newToken(kind string) token {
+	return token{&entra.Source{Kind: kind, For: "Azure Blob Storage", Hint: credentialsHint}}
 }
 
 // audience is what tokens are for.
 const audience = "https://storage.azure.com/.default"
 
-func (e *entra) bearer(ctx context.Context) (string, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.token == nil {
-		var err error
-		switch e.kind {
-		case "azure-cli":
-			e.token, err = azidentity.NewAzureCLICredential(nil)
-		case "managed-identity":
-			e.token, err = azidentity.NewManagedIdentityCredential(nil)
-		default:
-			e.token, err = azidentity.NewDefaultAzureCredential(nil)
-		}
-		if err != nil {
-			e.token = nil
-			return "", e.refused(ctx, err)
-		}
-	}
-	token, err := e.token.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{audience}})
+func (e token) bearer(ctx context.Context) (string, error) {
+	text, err := e.Get(ctx, policy.TokenRequestOptions{Scopes: []string{audience}})
 	if err != nil {
-		return "", e.refused(ctx, err)
+		return "", err
 	}
-	return "Bearer " + token.Token, nil
-}
-
-// refused is why there is no token. What a service says is not repeated, for it may hold what it was sent.
-func (e *entra) refused(ctx context.Context, err error) error {
-	const what = "a token for Azure Blob Storage"
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	var answer *azidentity.AuthenticationFailedError
-	if errors.As(err, &answer) && answer.RawResponse != nil {
-		status := answer.RawResponse.StatusCode
-		if status == http.StatusTooManyRequests || status >= 500 {
-			return fault.New(fault.Connection, "fetch", what, "the service of tokens is busy or failing (%d)", status).WithHint("Holdfast tries again by itself")
-		}
-		return fault.New(fault.Permission, "fetch", what, "the credentials are refused (%d)", status).WithHint("%s", credentialsHint)
-	}
-	var at *url.Error
-	if errors.As(err, &at) {
-		return objstore.Network("fetch", what, "the service of tokens", at.Err)
-	}
-	return fault.New(fault.Permission, "find", "credentials for Azure Blob Storage", "azure_credential = %s yields none", cmp.Or(e.kind, "default")).WithHint("%s", credentialsHint)
+	return "Bearer " + text, nil
 }
 
 const credentialsHint = "set AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_KEY, run az login as the user that runs holdfast, or give this host a managed identity"
 
-func (e *entra) forget() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.token = nil
+func (e token) forget() bool {
+	e.Forget()
 	return true
 }
 
-func (e *entra) authorize(ctx context.Context, req *http.Request) error {
-	token, err := e.bearer(ctx)
-	req.Header.Set("Authorization", token)
+func (e token) authorize(ctx context.Context, req *http.Request) error {
+	text, err := e.bearer(ctx)
+	req.Header.Set("Authorization", text)
 	return err
 }
 
-func (e *entra) source(ctx context.Context, s *Store, name string, header http.Header) (string, error) {
-	token, err := e.bearer(ctx)
-	header.Set("X-Ms-Copy-Source-Authorization", token)
+func (e token) source(ctx context.Context, s *Store, name string, header http.Header) (string, error) {
+	text, err := e.bearer(ctx)
+	header.Set("X-Ms-Copy-Source-Authorization", text)
 	return s.address(name), err
 }

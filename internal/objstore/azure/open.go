@@ -52,7 +52,7 @@ func Open(at objstore.Location, o config.CloudOptions, p *objstore.Policy) (*Sto
 		return nil, fault.New(fault.Config, "open", at.String(), "a host that is not Azure's needs a connection string").
 			WithHint("set %s, and remove azure_credential; or use https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH", connectionVariable)
 	case o.AzureCredential != "":
-		s.access = &entra{kind: o.AzureCredential}
+		s.access = newToken(o.AzureCredential)
 	case text != "":
 		if err := s.connect(text); err != nil {
 			return nil, err
@@ -70,7 +70,7 @@ func Open(at objstore.Location, o config.CloudOptions, p *objstore.Policy) (*Sto
 		}
 		s.access = key
 	default:
-		s.access = &entra{}
+		s.access = newToken("")
 	}
 	return s, nil
 }
