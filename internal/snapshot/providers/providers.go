@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/shellwords"
 	"github.com/holdfast-pg/holdfast/internal/snapshot"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/azure"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/btrfs"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/custom"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/gcp"
@@ -46,16 +47,16 @@ func Open(ctx context.Context, s *config.Server, env ...string) (*snapshot.Acces
 	case "command":
 		a.Provider = &custom.Provider{Tools: tools, Names: s.SnapshotDisks, CreateCmd: s.HoldfastSnapshotCreateCommand, ListCmd: s.HoldfastSnapshotListCommand, DeleteCmd: s.HoldfastSnapshotDeleteCommand}
 	case "gcp":
-		p, err := gcp.Open(s, a.Host)
-		if err != nil {
-			a.Close()
-			return nil, err
-		}
-		a.Provider = p
+		a.Provider, err = gcp.Open(s, a.Host)
+	case "azure":
+		a.Provider, err = azure.Open(s, a.Host)
 	default:
+		err = fault.New(fault.Config, "make snapshots for", s.Name, "%w", fmt.Errorf("snapshot_provider = %s is not implemented", s.SnapshotProvider)).
+			WithHint("use azure, gcp, btrfs, zfs, lvm or command")
+	}
+	if err != nil {
 		a.Close()
-		return nil, fault.New(fault.Config, "make snapshots for", s.Name, "%w", fmt.Errorf("snapshot_provider = %s is not implemented", s.SnapshotProvider)).
-			WithHint("use gcp, btrfs, zfs, lvm or command")
+		return nil, err
 	}
 	return a, nil
 }
