@@ -186,12 +186,20 @@ func meaning(do action, answer *azcore.ResponseError) error {
 // operation is a call that Azure carries out while we look.
 type operation interface {
 	Done() bool
-	Poll(ctx context.Context) (*http.Response, error)
+	look(ctx context.Context) error
 	// end is the error that a call has ended with.
 	end(ctx context.Context) error
 }
 
 type poller[T any] struct{ *runtime.Poller[T] }
+
+func (p poller[T]) look(ctx context.Context) error {
+	resp, err := p.Poll(ctx)
+	if resp != nil {
+		_ = resp.Body.Close() // the library has read it
+	}
+	return err
+}
 
 func (p poller[T]) end(ctx context.Context) error {
 	_, err := p.Result(ctx)
@@ -211,7 +219,7 @@ func (p *Provider) wait(ctx context.Context, do action, run operation) error {
 	return p.until(ctx, do, func() (bool, error) {
 		_, err := call(ctx, p.api, do, func(ctx context.Context) (struct{}, error) {
 			if !run.Done() {
-				if _, err := run.Poll(ctx); err != nil {
+				if err := run.look(ctx); err != nil {
 					return struct{}{}, err
 				}
 			}

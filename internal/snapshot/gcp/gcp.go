@@ -72,9 +72,8 @@ func tagOf(owner string, l map[string]string) (snapshot.Tag, bool) {
 	return snapshot.Tag{Owner: owner, ID: id, Attempt: n}, err == nil && bad == nil && n > 0 && l[ownerLabel] == labelOf(owner)
 }
 
-// phases are what the API says of a snapshot. Its content is fixed once it is
-// uploaded: "Resume writes ... after the snapshot's status is UPLOADING or READY",
-// https://cloud.google.com/compute/docs/disks/snapshot-best-practices
+// phases are what the API says of a snapshot. What is uploaded is the disk as it was
+// before, see https://cloud.google.com/compute/docs/disks/snapshot-best-practices
 var phases = map[string]snapshot.Phase{
 	computepb.Snapshot_CREATING.String():  snapshot.Pending,
 	computepb.Snapshot_UPLOADING.String(): snapshot.Cut,
