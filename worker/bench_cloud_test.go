@@ -15,12 +15,12 @@ import (
 )
 
 // BenchmarkBucket compares local-to-cloud backups of 3 GB, into a store on the same
-// machine, with tar and zstd by hand into a file. Metrics: copy-ratio (the copy phase of a
+// machine, over TLS, with tar and zstd by hand into a file. Metrics: copy-ratio (the copy phase of a
 // first backup against that), checksum-ratio and mtime-ratio (a second backup of what has not
 // changed, from command to prompt, against the first), restore-ratio (against zstd and tar by hand), sent-MB
 // (of the second backup by checksums), and the peak memory of each role.
 func BenchmarkBucket(b *testing.B) {
-	store := storetest.StartGateway(b, cloudBucket)
+	store := storetest.StartSecureGateway(b, cloudBucket)
 	g := newGiantWith(b, stacktest.Options{Version: pgtest.Versions()[0], Env: store.Environment()})
 	g.rows(b)
 	configure := func(reuse string) {

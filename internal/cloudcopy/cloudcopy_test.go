@@ -158,6 +158,23 @@ func (b *bench) same(job Job) {
 		assert.True(b.t, got[name] == want[name], "%s differs", name)
 	}
 	assert.Len(b.t, got, len(want))
+	b.summed(job)
+}
+
+// summed looks whether the stored records have a checksum of each file.
+func (b *bench) summed(job Job) {
+	j := journal(b.t.TempDir())
+	there, err := fetchRecords(b.t.Context(), job, job.Base, j)
+	require.NoError(b.t, err)
+	require.True(b.t, there)
+	lists, err := filepath.Glob(j.path("*" + membersSuffix))
+	require.NoError(b.t, err)
+	for _, list := range lists {
+		require.NoError(b.t, j.members(strings.TrimSuffix(filepath.Base(list), membersSuffix), func(m volumes.Member) error {
+			assert.NotZero(b.t, m.Sum, m.Path)
+			return nil
+		}))
+	}
 }
 
 // TestAnInterruptedCopyGoesOn: what is stored as it was recorded is not made again.

@@ -83,6 +83,9 @@ func (m *maker) archive(ctx context.Context, name string, old *counterpart, read
 		o := bundle.Options{Codec: m.Codec, Workers: m.workers, Senders: senders, PartSize: m.PartSize, Old: old.record(),
 			Before: func(r *bundle.Record) error {
 				m.Progress.Files.Add(int64(len(res.Members)))
+				for i := range res.Members {
+					res.Members[i].SumUp(func(segment int) [32]byte { return r.Segments[segment].SHA256 })
+				}
 				return m.Fence.Do(func() error { return m.j.enter(name, res.Members, entry{r, old.sent(r), time.Since(began)}) })
 			}}
 		_, err := bundle.Write(gctx, m.Store, m.Base+name+m.Codec.Suffix(), in, o)

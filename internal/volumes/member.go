@@ -2,6 +2,7 @@ package volumes
 
 import (
 	"context"
+	"crypto/sha256"
 	"path/filepath"
 	"time"
 
@@ -11,8 +12,9 @@ import (
 
 // Member is a plain file as it is in a volume.
 type Member struct {
-	Path   string // in the archive, and below the tree's root
-	Size   int64  // in the archive
+	Path string // in the archive, and below the tree's root
+	Size int64  // in the archive
+	// Sum is the SHA-256 of the content; for a file with segments of its own see SumUp.
 	Sum    [32]byte
 	Source datadir.Identity // before the first read; zero when it was no file
 	Read   time.Time        // before that
@@ -23,6 +25,21 @@ type Member struct {
 	// may not mend what is missing.
 	Resized bool
 	Pages   Pages
+}
+
+// SumUp completes the checksum of a file that has segments of its own: the SHA-256 of
+// those of its segments, which whoever stores them makes anyway. The last segment
+// has the content and the zeros that fill up the last block.
+func (m *Member) SumUp(segment func(index int) [32]byte) {
+	if m.Size < largeFrom {
+		return
+	}
+	sum := sha256.New()
+	for i := range int((m.Size + SegmentSize - 1) / SegmentSize) {
+		one := segment(m.Segment + i)
+		sum.Write(one[:])
+	}
+	sum.Sum(m.Sum[:0])
 }
 
 // Unchanged reports whether a file of the same world is still what was read. A

@@ -3,7 +3,6 @@ package volumes
 import (
 	"context"
 	"crypto/sha256"
-	"hash"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +26,6 @@ type Reader struct {
 	Known func(path string, now datadir.Attributes) (Stored, bool)
 
 	headers *headers
-	sum     hash.Hash
 	whole   []byte
 	page    []byte
 }
@@ -62,7 +60,7 @@ func (r *Reader) Volume(ctx context.Context, root string, v Volume, emit func(Se
 // archive streams what fill puts into an archive.
 func (r *Reader) archive(ctx context.Context, emit func(Segment) error, fill func(*archive) error) (Result, error) {
 	if r.headers == nil {
-		r.headers, r.sum = newHeaders(), sha256.New()
+		r.headers = newHeaders()
 	}
 	a := &archive{Reader: r, stream: stream{ctx: ctx, buffers: r.Buffers, emit: emit}}
 	defer a.drop()
@@ -173,7 +171,7 @@ func (a *archive) readWhole(src *source, mended bool) (content []byte, cutOff bo
 
 // content adds a member that is in memory.
 func (a *archive) content(m *Member, content []byte, o owner) error {
-	m.Size, m.Sum = int64(len(content)), sha256.Sum256(content)
+	m.Size = int64(len(content))
 	head, err := a.headers.of(m.Path, m.Size, o)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "write header of", m.Path, err)
@@ -182,6 +180,7 @@ func (a *archive) content(m *Member, content []byte, o owner) error {
 		if err := a.reserve(room(head, len(content))); err != nil {
 			return err
 		}
+		m.Sum = sha256.Sum256(content)
 		a.buf = append(a.buf, head...)
 		m.Segment, m.Offset = a.index, len(a.buf)
 		a.buf = append(a.buf, content...)
@@ -233,7 +232,6 @@ func (a *archive) large(m *Member, src *source, pages *pageCheck) error {
 		return err
 	}
 	m.Segment = a.index
-	a.sum.Reset()
 	for at := int64(0); at < m.Size; {
 		if a.ctx.Err() != nil {
 			return fault.Wrap(fault.Cancelled, "read", src.path, context.Cause(a.ctx))
@@ -254,7 +252,6 @@ func (a *archive) large(m *Member, src *source, pages *pageCheck) error {
 		if err := pages.data(a.ctx, a.buf[:n], at); err != nil {
 			return err
 		}
-		a.sum.Write(a.buf)
 		if at += int64(want); at == m.Size {
 			a.pad(m.Size)
 		}
@@ -262,7 +259,6 @@ func (a *archive) large(m *Member, src *source, pages *pageCheck) error {
 			return err
 		}
 	}
-	a.sum.Sum(m.Sum[:0])
 	if !m.Resized {
 		size, err := src.size()
 		if err != nil {

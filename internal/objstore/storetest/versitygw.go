@@ -25,6 +25,7 @@ type Gateway struct {
 	URL string // the endpoint
 	dir string
 	at  string
+	tls *authority // nil for plain HTTP
 	cmd *exec.Cmd
 }
 
@@ -32,12 +33,27 @@ type Gateway struct {
 // the AWS libraries read, set for the test; those of the machine are hidden.
 func StartGateway(t testing.TB, buckets ...string) *Gateway {
 	t.Helper()
+	return startGateway(t, "http", buckets)
+}
+
+// StartSecureGateway is StartGateway over TLS, with a certificate that the
+// environment makes known.
+func StartSecureGateway(t testing.TB, buckets ...string) *Gateway {
+	t.Helper()
+	return startGateway(t, "https", buckets)
+}
+
+func startGateway(t testing.TB, scheme string, buckets []string) *Gateway {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &Gateway{at: l.Addr().String(), URL: "http://" + l.Addr().String(), dir: t.TempDir()}
+	g := &Gateway{at: l.Addr().String(), URL: scheme + "://" + l.Addr().String(), dir: t.TempDir()}
 	l.Close()
+	if scheme == "https" {
+		g.tls = newAuthority(t, g.dir)
+	}
 	places := []string{"versions", "data"}
 	for _, b := range buckets {
 		places = append(places, filepath.Join("data", b))
@@ -57,8 +73,13 @@ func (g *Gateway) Start(t testing.TB) {
 	t.Helper()
 	program := filepath.Join(cmp.Or(os.Getenv("HOLDFAST_TESTBED"), "/var/tmp/holdfast-testbed"), "stores", "versitygw")
 	var out bytes.Buffer
-	g.cmd = exec.Command(program, "--quiet", "--port", g.at, "--health", "/health", "posix",
-		"--versioning-dir", filepath.Join(g.dir, "versions"), filepath.Join(g.dir, "data"))
+	args := []string{"--quiet", "--port", g.at, "--health", "/health"}
+	client := http.DefaultClient
+	if g.tls != nil {
+		args, client = append(args, "--cert", g.tls.cert, "--key", g.tls.key), g.tls.client
+	}
+	args = append(args, "posix", "--versioning-dir", filepath.Join(g.dir, "versions"), filepath.Join(g.dir, "data"))
+	g.cmd = exec.Command(program, args...)
 	g.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+AccessKey, "ROOT_SECRET_KEY="+SecretKey)
 	g.cmd.Stdout, g.cmd.Stderr = &out, &out
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -66,7 +87,7 @@ func (g *Gateway) Start(t testing.TB) {
 		t.Fatalf("%v; run make testbed", err)
 	}
 	for range 200 {
-		if resp, err := http.Get(g.URL + "/health"); err == nil {
+		if resp, err := client.Get(g.URL + "/health"); err == nil {
 			resp.Body.Close()
 			return
 		}
@@ -89,10 +110,13 @@ func (g *Gateway) Kill(testing.TB) {
 // Environment are the variables of a program that uses the server, nothing of the
 // machine's own among them.
 func (g *Gateway) Environment() map[string]string {
-	none := filepath.Join(g.dir, "none")
+	none, bundle := filepath.Join(g.dir, "none"), ""
+	if g.tls != nil {
+		bundle = g.tls.cert
+	}
 	return map[string]string{
 		"AWS_ACCESS_KEY_ID": AccessKey, "AWS_SECRET_ACCESS_KEY": SecretKey, "AWS_SESSION_TOKEN": "", "AWS_REGION": "us-east-1", "AWS_PROFILE": "",
-		"AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": "", "AWS_ENDPOINT_URL_S3": "", "AWS_CA_BUNDLE": "",
+		"AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": "", "AWS_ENDPOINT_URL_S3": "", "AWS_CA_BUNDLE": bundle,
 	}
 }
 
