@@ -39,7 +39,12 @@ func newAuthority(t testing.TB, dir string) *authority {
 	must(err)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	must(err)
-	a := &authority{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem")}
+	// Programs that run as another user read the certificate.
+	open, err := os.MkdirTemp("", "holdfast-authority-")
+	must(err)
+	t.Cleanup(func() { os.RemoveAll(open) })
+	must(os.Chmod(open, 0o755))
+	a := &authority{cert: filepath.Join(open, "cert.pem"), key: filepath.Join(dir, "key.pem")}
 	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	must(os.WriteFile(a.cert, public, 0o644))
 	must(os.WriteFile(a.key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
