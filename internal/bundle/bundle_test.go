@@ -121,7 +121,7 @@ type source struct {
 	err      error // instead of the end
 }
 
-func (s *source) Next(_ context.Context, buf []byte) (bundle.Piece, error) {
+func (s *source) Next(context.Context) (bundle.Piece, error) {
 	if s.next == len(s.segments) {
 		if s.err != nil {
 			return bundle.Piece{}, s.err
@@ -133,7 +133,7 @@ func (s *source) Next(_ context.Context, buf []byte) (bundle.Piece, error) {
 	if seg == nil {
 		return bundle.Piece{Known: true, Segment: s.next - 1}, nil
 	}
-	return bundle.Piece{Size: copy(buf, seg)}, nil
+	return bundle.Piece{Data: seg}, nil
 }
 
 // noise does not compress, so that sizes are known.
@@ -661,12 +661,12 @@ type repeating struct {
 	left int
 }
 
-func (r *repeating) Next(_ context.Context, buf []byte) (bundle.Piece, error) {
+func (r *repeating) Next(context.Context) (bundle.Piece, error) {
 	if r.left == 0 {
 		return bundle.Piece{}, io.EOF
 	}
 	r.left--
-	return bundle.Piece{Size: copy(buf, r.data)}, nil
+	return bundle.Piece{Data: r.data}, nil
 }
 
 func FuzzRecord(f *testing.F) {

@@ -20,8 +20,10 @@ import (
 
 // Piece is what a Source gives.
 type Piece struct {
-	// Size is that of a segment which was read into the buffer; not 0.
-	Size int
+	// Data is a segment that was read: at least 1 byte, at most frame.MaxSegment. Whoever
+	// got it calls Release, unless that is nil, when it is not needed any more.
+	Data    []byte
+	Release func()
 	// Known says instead that the next segment is that of the old object with the number
 	// Segment, from 0 on, which was not read because it is known to be unchanged.
 	Known   bool
@@ -30,8 +32,9 @@ type Piece struct {
 
 // Source cuts content into segments.
 type Source interface {
-	// Next reads the next segment into buf, which has room for frame.MaxSegment bytes. After the last one it returns io.EOF.
-	Next(ctx context.Context, buf []byte) (Piece, error)
+	// Next returns the next segment. After the last one it returns io.EOF. What is not
+	// released when Write fails is not released at all.
+	Next(ctx context.Context) (Piece, error)
 }
 
 // Options say how an object is made.
@@ -51,12 +54,13 @@ type Options struct {
 	Old *Record
 }
 
-// Memory is what Write needs at most for its buffers, in bytes, for objects of less than
-// a thousand parts.
+// Memory is what Write needs at most for its buffers, in bytes, beside the pieces of its
+// source, of which it holds one more than it has workers; for objects of less than a
+// thousand parts.
 func (o Options) Memory() int64 {
 	workers, senders := o.parallel()
 	part := objstore.PartSize(o.PartSize, 1) + frame.MaxRun
-	return int64(workers+1)*(frame.MaxSegment+frame.MaxRun) + int64(senders+1)*(part+part/4) // as slices grow
+	return int64(workers+1)*frame.MaxRun + int64(senders+1)*(part+part/4) // as slices grow
 }
 
 func (o Options) parallel() (workers, senders int) { return max(o.Workers, 1), max(o.Senders, 1) }
@@ -114,10 +118,10 @@ func (w *writer) reuse() (err error) {
 
 // slot is the place of one segment on its way.
 type slot struct {
-	buf      []byte
-	raw, run []byte
-	segment  Segment
-	old      int // piece of the old object; headPiece when it is new
+	piece   Piece
+	run     []byte
+	segment Segment
+	old     int // piece of the old object; headPiece when it is new
 }
 
 // runs makes the object of runs, in parts.
@@ -241,23 +245,18 @@ func (w *writer) segments(ctx context.Context, use func(*slot) error) error {
 
 // fill reads a segment.
 func (w *writer) fill(ctx context.Context, s *slot) error {
-	if s.buf == nil {
-		s.buf = make([]byte, frame.MaxSegment)
-	}
-	p, err := w.src.Next(ctx, s.buf)
+	p, err := w.src.Next(ctx)
 	if err != nil {
 		return err
 	}
-	s.old = headPiece
+	s.piece, s.old = p, headPiece
 	switch {
 	case p.Known && (w.old == nil || p.Segment < 0 || p.Segment >= len(w.o.Old.Segments)):
 		return fault.New(fault.Internal, "put", w.record.Key, "there is no segment %d to use again", p.Segment)
 	case p.Known:
 		s.old = p.Segment + 1
-	case p.Size <= 0 || p.Size > len(s.buf):
-		return fault.New(fault.Internal, "put", w.record.Key, "a segment of %d bytes", p.Size)
-	default:
-		s.raw = s.buf[:p.Size]
+	case len(p.Data) == 0 || len(p.Data) > frame.MaxSegment:
+		return fault.New(fault.Internal, "put", w.record.Key, "a segment of %d bytes", len(p.Data))
 	}
 	return nil
 }
@@ -267,15 +266,24 @@ func (w *writer) compress(e *frame.Encoder, s *slot) (err error) {
 	if s.old != headPiece {
 		return nil
 	}
-	s.segment = Segment{SHA256: sha256.Sum256(s.raw)}
+	defer s.done()
+	s.segment = Segment{SHA256: sha256.Sum256(s.piece.Data)}
 	if w.lookUp.Load() {
 		if s.old = w.known[s.segment.SHA256]; s.old != headPiece {
 			return nil
 		}
 	}
-	s.run, s.segment.Sum, err = e.Append(s.run[:0], s.raw)
+	s.run, s.segment.Sum, err = e.Append(s.run[:0], s.piece.Data)
 	s.segment.Length, s.segment.CRC32C = int64(len(s.run)), crc32.Checksum(s.run, castagnoli)
 	return err
+}
+
+// done gives the piece back.
+func (s *slot) done() {
+	if s.piece.Release != nil {
+		s.piece.Release()
+	}
+	s.piece = Piece{}
 }
 
 // place puts a segment into the object.
@@ -392,8 +400,11 @@ func (w *writer) one(ctx context.Context, out io.Writer) error {
 		if err = w.fill(ctx, &s); err != nil {
 			break
 		}
-		w.record.Segments = append(w.record.Segments, Segment{SHA256: sha256.Sum256(s.raw), Sum: frame.Sum{Size: int64(len(s.raw))}})
-		if _, err = z.Write(s.raw); err != nil {
+		data := s.piece.Data
+		w.record.Segments = append(w.record.Segments, Segment{SHA256: sha256.Sum256(data), Sum: frame.Sum{Size: int64(len(data))}})
+		_, err = z.Write(data)
+		s.done()
+		if err != nil {
 			break
 		}
 	}

@@ -15,8 +15,8 @@ import (
 // senders is how many parts of a volume are on their way at the same time.
 const senders = 2
 
-// ahead is how many segments are read while others are compressed.
-const ahead = 3
+// ahead is how many segments are there beside those that are compressed.
+const ahead = 2
 
 // maker makes one volume after the other.
 type maker struct {
@@ -26,7 +26,7 @@ type maker struct {
 }
 
 func (c *copying) newMaker(workers int) *maker {
-	return &maker{c, &volumes.Reader{Buffers: volumes.NewBuffers(ahead), Judge: c.judge}, workers}
+	return &maker{c, &volumes.Reader{Buffers: volumes.NewBuffers(workers + ahead), Judge: c.judge}, workers}
 }
 
 // volume makes a volume, unless it is stored.
@@ -103,7 +103,7 @@ type segments struct {
 }
 
 // Next implements bundle.Source.
-func (s *segments) Next(ctx context.Context, buf []byte) (bundle.Piece, error) {
+func (s *segments) Next(ctx context.Context) (bundle.Piece, error) {
 	select {
 	case <-ctx.Done():
 		return bundle.Piece{}, context.Cause(ctx)
@@ -121,8 +121,7 @@ func (s *segments) Next(ctx context.Context, buf []byte) (bundle.Piece, error) {
 			}
 			return bundle.Piece{Known: true, Segment: seg.Stored}, nil
 		}
-		defer seg.Release()
-		return bundle.Piece{Size: copy(buf, seg.Data)}, nil
+		return bundle.Piece{Data: seg.Data, Release: seg.Release}, nil
 	}
 }
 
