@@ -101,7 +101,7 @@ func (p *process) serve(ctx context.Context) error {
 
 // copyMemory is from where on the copy role collects garbage more often, instead of
 // letting its buffers' successors wait for twice as much.
-const copyMemory = 88 << 20
+const copyMemory = 80 << 20
 
 // until runs a worker until ctx ends.
 func (p *process) until(ctx context.Context, w worker.Worker) error {
