@@ -55,15 +55,16 @@ func (c *Cloud) CopyVolumes(ctx context.Context, ref Ref) (Copied, error) {
 	}
 	s = ref.Overrides.apply(s)
 	var p cloudcopy.Progress
+	policy := cloudPolicy(s)
 	beating, stop := beat(ctx, func() Progress {
-		return Progress{What: "copies the cluster into the object store", Done: p.Done.Load(), Total: p.Total.Load(), Files: p.Files.Load()}
+		return Progress{What: "copies the cluster into the object store", Trouble: policy.Trouble(), Done: p.Done.Load(), Total: p.Total.Load(), Files: p.Files.Load()}
 	})
 	defer stop()
-	copied, err := c.copyVolumes(beating, s, ref, &p)
+	copied, err := c.copyVolumes(beating, s, policy, ref, &p)
 	return copied, final(beating, err)
 }
 
-func (c *Cloud) copyVolumes(ctx context.Context, s *config.Server, ref Ref, p *cloudcopy.Progress) (Copied, error) {
+func (c *Cloud) copyVolumes(ctx context.Context, s *config.Server, policy *objstore.Policy, ref Ref, p *cloudcopy.Progress) (Copied, error) {
 	cat := catalog.Open(catalog.LayoutOf(s))
 	info, err := cat.Get(ref.ID)
 	if err != nil {
@@ -73,7 +74,7 @@ func (c *Cloud) copyVolumes(ctx context.Context, s *config.Server, ref Ref, p *c
 	if err != nil {
 		return Copied{}, err
 	}
-	job, err := cloudJob(ctx, s, c.Stores, cat, info)
+	job, err := cloudJob(ctx, s, c.Stores, policy, cat, info)
 	if err != nil {
 		return Copied{}, err
 	}
@@ -135,9 +136,12 @@ func cloudWarnings(s *config.Server, info *backupinfo.Info, res cloudcopy.Result
 	return out
 }
 
+func cloudPolicy(s *config.Server) *objstore.Policy {
+	return &objstore.Policy{Patience: storePatience, PartSize: int64(s.CloudUploadMinChunkSize), Limit: objstore.NewLimit(int64(s.BandwidthLimit) * 1000)}
+}
+
 // cloudJob is what all steps of one backup in an object store have in common.
-func cloudJob(ctx context.Context, s *config.Server, stores objstore.Stores, cat *catalog.Catalog, info *backupinfo.Info) (cloudcopy.Job, error) {
-	policy := &objstore.Policy{Patience: storePatience, PartSize: int64(s.CloudUploadMinChunkSize), Limit: objstore.NewLimit(int64(s.BandwidthLimit) * 1000)}
+func cloudJob(ctx context.Context, s *config.Server, stores objstore.Stores, policy *objstore.Policy, cat *catalog.Catalog, info *backupinfo.Info) (cloudcopy.Job, error) {
 	b, err := bucket.Of(ctx, s, stores, policy)
 	if err != nil {
 		return cloudcopy.Job{}, err
@@ -208,7 +212,8 @@ func (c *Catalogue) finishCloud(ctx context.Context, cat *catalog.Catalog, info 
 	if err != nil {
 		return 0, err
 	}
-	job, err := cloudJob(ctx, ref.Overrides.apply(s), c.Stores, cat, info)
+	s = ref.Overrides.apply(s)
+	job, err := cloudJob(ctx, s, c.Stores, cloudPolicy(s), cat, info)
 	if err != nil {
 		return 0, err
 	}
@@ -240,7 +245,7 @@ func (c *Catalogue) abortCloud(ctx context.Context, s *config.Server, ref Ref) e
 
 // proveCloud compares what the store has with what was sent.
 func (p *Proof) proveCloud(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (Proven, error) {
-	job, err := cloudJob(ctx, s, p.Stores, cat, info)
+	job, err := cloudJob(ctx, s, p.Stores, cloudPolicy(s), cat, info)
 	if err != nil {
 		return Proven{}, err
 	}

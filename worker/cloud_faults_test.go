@@ -8,10 +8,14 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/holdfast-pg/holdfast/internal/atomicfile"
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/objstore/storetest"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 	"github.com/holdfast-pg/holdfast/internal/stacktest"
 )
@@ -82,9 +86,6 @@ func TestStoreFaults(t *testing.T) {
 		{name: "the bucket is gone", says: []string{"does not exist", "create it"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
 			return s3Error(w, http.StatusNotFound, "NoSuchBucket", "The specified bucket does not exist")
 		}},
-		{name: "expired credentials", says: []string{"What to do", "credentials"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
-			return s3Error(w, http.StatusBadRequest, "ExpiredToken", "The provided token has expired.")
-		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			asked.Store(0)
@@ -120,4 +121,51 @@ func TestStoreFaults(t *testing.T) {
 		}
 		b.verify(t, got, 0)
 	})
+}
+
+// TestCredentialsExpire: a backup whose credentials expire waits for new ones in the file that they
+// are read from, and says so.
+func TestCredentialsExpire(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t)
+	file := filepath.Join(pgtest.Dir(t), "credentials")
+	replace := func(key string) {
+		err := atomicfile.Write(file, fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", key, storetest.SecretKey), 0o644)
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	replace(storetest.AccessKey)
+	env := c.Environment()
+	env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_SHARED_CREDENTIALS_FILE"] = "", "", file
+	b := newBedWith(t, stacktest.Options{Version: pgtest.Versions()[1], Method: config.MethodLocalToCloud, Env: env, Settings: c.settings()})
+	b.cloud = c
+	before := b.count(t)
+	// What is in the file expires with the first volume; versitygw itself knows no such credentials.
+	const expired = "holdfast-expired"
+	var once sync.Once
+	c.mu.Lock()
+	c.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		refuse := strings.Contains(r.Header.Get("Authorization"), expired)
+		if strings.Contains(r.URL.Path, "_0") {
+			once.Do(func() { replace(expired); refuse = true })
+		}
+		return refuse && s3Error(w, http.StatusBadRequest, "ExpiredToken", "The provided token has expired.")
+	}
+	c.mu.Unlock()
+	taken := make(chan stacktest.Result, 1)
+	go func() { taken <- b.Holdfast(t, "-f", "json", "backup", stacktest.Server, "--wait") }()
+	said := ""
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(said, "the credentials have expired") || !strings.Contains(said, "log in again"); {
+		if time.Now().After(deadline) {
+			t.Fatalf("status does not tell what the backup waits for: %s", said)
+		}
+		time.Sleep(200 * time.Millisecond)
+		said = b.Holdfast(t, "status", stacktest.Server).Stdout
+	}
+	replace(storetest.AccessKey)
+	b.verify(t, took(t, <-taken), before)
+	if again := c.twice(); len(again) > 0 {
+		t.Errorf("sent twice: %q", again)
+	}
 }

@@ -22,7 +22,33 @@ type Policy struct {
 	PartSize int64
 	// Counts grows with what is done.
 	Counts Counts
+
+	trouble atomic.Pointer[string]
 }
+
+// Trouble says why requests are being tried again, and what cures it, in words for people; "" when none is.
+func (p *Policy) Trouble() string {
+	if t := p.trouble.Load(); t != nil {
+		return *t
+	}
+	return ""
+}
+
+// told keeps what stands in the way. Requests run beside each other: one that succeeds ends it for all.
+func (p *Policy) told(err error) {
+	text := err.Error()
+	if hint := fault.HintOf(err); hint != "" {
+		text += " (" + hint + ")"
+	}
+	p.trouble.Store(&text)
+}
+
+// ErrExpired is in the errors of requests that were refused because their credentials have
+// expired. Drivers look for new ones with the next try.
+var ErrExpired = errors.New("the credentials have expired")
+
+// curable reports whether waiting can cure what a request failed with.
+func curable(err error) bool { return fault.Is(err, fault.Connection) || errors.Is(err, ErrExpired) }
 
 // Counts are what was asked of a store.
 type Counts struct{ Requests, Retries, Sent, Received atomic.Int64 }
@@ -43,20 +69,22 @@ func (p *Policy) Do(ctx context.Context, request func(ctx context.Context, again
 		err := request(ctx, again)
 		switch {
 		case err == nil:
+			p.trouble.Store(nil)
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !fault.Is(err, fault.Connection) || p.Patience <= 0:
+		case !curable(err) || p.Patience <= 0:
 			return err
 		}
 		if over == nil {
 			over = time.After(p.Patience)
 		}
 		p.Counts.Retries.Add(1)
+		p.told(err)
 		select { // between half the pause and all of it, so that many clients do not come back at once
 		case <-time.After(pause/2 + rand.N(pause/2)):
 		case <-over:
-			return &fault.Error{Op: "give up after " + p.Patience.String(), Kind: fault.Connection, Err: err, Hint: fault.HintOf(err)}
+			return &fault.Error{Op: "give up after " + p.Patience.String(), Kind: fault.KindOf(err), Err: err, Hint: fault.HintOf(err)}
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -72,8 +72,9 @@ func (s *Store) explain(op, key string, err error) error {
 		return fault.New(fault.Permission, op, key, "the store refuses the credentials (%s)", code).
 			WithHint("correct the access key and its secret: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or aws_profile and ~/.aws/credentials")
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
-		return fault.New(fault.Permission, op, key, "the credentials have expired (%s)", code).
-			WithHint("log in again, or let credentials come from a source that renews them, such as a role of this host")
+		s.creds.refused()
+		return fault.New(fault.Permission, op, key, "%w (%s)", objstore.ErrExpired, code).
+			WithHint("log in again, so that there are new ones in ~/.aws/credentials, which is read anew; or let them come from a source that renews them, such as a role of this host")
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "MovedPermanently":
 		return s.elsewhere(op, key, resp)
 	}

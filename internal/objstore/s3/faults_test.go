@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -77,5 +81,51 @@ func TestOpenRefuses(t *testing.T) {
 		if _, err := s3.Open(t.Context(), at, o, &objstore.Policy{}); !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), says) || fault.HintOf(err) == "" {
 			t.Errorf("%s: %v", says, err)
 		}
+	}
+}
+
+// TestCredentialsAreReplaced: expired credentials are looked for anew, where they were found, as
+// long as there is patience; then the error says what is wrong with them.
+func TestCredentialsAreReplaced(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "credentials")
+	write := func(key string) {
+		if err := os.WriteFile(file, fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = s3cret\n", key), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_REGION": "us-east-1", "AWS_PROFILE": "", "AWS_CA_BUNDLE": "",
+		"AWS_CONFIG_FILE": "/nonexistent", "AWS_SHARED_CREDENTIALS_FILE": file} {
+		t.Setenv(name, value)
+	}
+	for name, c := range map[string]struct {
+		patience time.Duration
+		after    int64 // refusals until the file is replaced
+		kind     fault.Kind
+	}{"in time": {time.Minute, 2, ""}, "too late": {300 * time.Millisecond, 1 << 20, fault.Permission}, "without patience": {0, 1 << 20, fault.Permission}} {
+		write("OLDKEY")
+		var refused atomic.Int64
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.Header.Get("Authorization"), "NEWKEY") {
+				return
+			}
+			if refused.Add(1) == c.after {
+				write("NEWKEY")
+			}
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, "<Error><Code>ExpiredToken</Code><Message>of the store</Message></Error>")
+		}))
+		p := &objstore.Policy{Patience: c.patience}
+		s, err := s3.Open(t.Context(), objstore.Location{Provider: objstore.S3, Bucket: "bucket"}, config.CloudOptions{HoldfastEndpointURL: server.URL}, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Put(t.Context(), "key", strings.NewReader("x"), objstore.PutOptions{})
+		switch {
+		case c.kind == "" && (err != nil || refused.Load() != c.after || p.Trouble() != ""):
+			t.Errorf("%s: %v after %d refusals, %q", name, err, refused.Load(), p.Trouble())
+		case c.kind != "" && (!fault.Is(err, c.kind) || !strings.Contains(err.Error(), "expired") || !strings.Contains(fault.HintOf(err), "log in again")):
+			t.Errorf("%s: %v (%s)", name, err, fault.HintOf(err))
+		}
+		server.Close()
 	}
 }

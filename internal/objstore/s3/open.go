@@ -25,6 +25,7 @@ type Store struct {
 	options  config.CloudOptions
 	endpoint string // for messages; "" is Amazon's
 	region   string
+	creds    *credentials // nil for a store that needs none
 	own      customerKey
 	tagging  *string             // of new objects, nil for none
 	unsigned []func(*s3.Options) // for bodies: TLS and the checksum protect them
@@ -73,10 +74,11 @@ func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *o
 	if cfg.Region == "" {
 		cfg.Region = fallbackRegion
 	}
-	if cfg.Credentials != nil {
-		cfg.Credentials = aws.NewCredentialsCache(named{cfg.Credentials})
-	}
 	s := &Store{at: at, policy: p, options: o, region: cfg.Region, own: own, tagging: tagging(o.HoldfastTags)}
+	if cfg.Credentials != nil {
+		s.creds = newCredentials(cfg.Credentials, load)
+		cfg.Credentials = s.creds.cache
+	}
 	if o.HoldfastEndpointURL != "" {
 		if err := objstore.CheckEndpoint(o.HoldfastEndpointURL); err != nil {
 			return nil, err
@@ -100,19 +102,6 @@ func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *o
 		s.unsigned = []func(*s3.Options){s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)}
 	}
 	return s, nil
-}
-
-// named says of credentials that cannot be had what they are for.
-type named struct{ aws.CredentialsProvider }
-
-// Retrieve implements aws.CredentialsProvider.
-func (n named) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	c, err := n.CredentialsProvider.Retrieve(ctx)
-	if err != nil && ctx.Err() == nil {
-		err = fault.New(fault.Permission, "find", "credentials for S3", "%w", innermost(err)).
-			WithHint("put them into ~/.aws/credentials of the user that runs holdfast, name a profile in aws_profile, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this host a role")
-	}
-	return c, err
 }
 
 func innermost(err error) error {
