@@ -477,6 +477,23 @@ func (l *locked) LockOf(_ context.Context, key string) (objstore.Lock, error) {
 
 func (l *locked) NewLocks(context.Context) (string, error) { return "", nil }
 
+// lockedAnew is a store that gives every new object a lock, and says so when it is to be deleted.
+type lockedAnew struct{ objstore.Store }
+
+func (lockedAnew) Delete(context.Context, ...string) error {
+	return fault.New(fault.Refused, "delete", "an object", "it is locked")
+}
+
+// TestProbeOfALockedStore: what is locked cannot be removed, and backups can be made.
+func TestProbeOfALockedStore(t *testing.T) {
+	w := newWorld(t)
+	b, err := bucket.Open(lockedAnew{w.store}, "", "main")
+	w.must(err)
+	for range 2 {
+		w.must(b.Probe(t.Context()))
+	}
+}
+
 func TestLocksAreRespected(t *testing.T) {
 	until := time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, lock := range []objstore.Lock{{Mode: "COMPLIANCE", Until: until}, {Hold: true}} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
@@ -163,24 +164,44 @@ func busy(d *doomed, now time.Time) string {
 
 // refuseLocked refuses what the store would not delete, before anything is.
 func (b *Bucket) refuseLocked(ctx context.Context, id backup.ID, keys []string, now time.Time) error {
+	why, err := b.locked(ctx, keys, now)
+	if err != nil || why == "" {
+		return err
+	}
+	return fault.New(fault.Refused, opDelete, string(id), "%s", why).WithHint("it can be deleted then; there is no way to force it")
+}
+
+// locked says of one of the objects why it cannot be deleted, of the one that is locked for longest; "" when all can.
+func (b *Bucket) locked(ctx context.Context, keys []string, now time.Time) (string, error) {
 	locker, is := b.store.(objstore.Locker)
 	if !is {
-		return nil
+		return "", nil
 	}
-	return each(ctx, len(keys), func(ctx context.Context, i int) error {
+	var mu sync.Mutex
+	var longest objstore.Lock
+	var of string
+	err := each(ctx, len(keys), func(ctx context.Context, i int) error {
 		lock, err := locker.LockOf(ctx, keys[i])
-		switch {
-		case fault.Is(err, fault.NotFound):
+		if fault.Is(err, fault.NotFound) {
 			return nil
-		case err != nil || !lock.Locked(now):
-			return err
-		case lock.Hold:
-			return fault.New(fault.Refused, opDelete, string(id), "%s is locked by a legal hold", keys[i]).
-				WithHint("it can be deleted when somebody has lifted the hold; there is no way to force it")
 		}
-		return fault.New(fault.Refused, opDelete, string(id), "%s is locked until %s (%s)", keys[i], lock.Until.UTC().Format(time.RFC3339), lock.Mode).
-			WithHint("it can be deleted then; there is no way to force it")
+		if err != nil || !lock.Locked(now) {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if lock.Hold && !longest.Hold || lock.Hold == longest.Hold && lock.Until.After(longest.Until) || of == "" {
+			longest, of = lock, keys[i]
+		}
+		return nil
 	})
+	switch {
+	case err != nil || of == "":
+		return "", err
+	case longest.Hold:
+		return of + " is locked by a legal hold, until somebody lifts it", nil
+	}
+	return fmt.Sprintf("%s is locked until %s (%s)", of, longest.Until.UTC().Format(time.RFC3339), longest.Mode), nil
 }
 
 func (b *Bucket) carryOut(ctx context.Context, plan *retention.Plan, all map[backup.ID]*doomed, w *WAL) (*Deletion, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
@@ -35,7 +36,7 @@ func Catalog(ctx context.Context, s *config.Server, stores objstore.Stores, p *o
 	if err != nil || b == nil {
 		return catalog.Open(catalog.LayoutOf(s)), err
 	}
-	return catalog.OpenMirrored(catalog.LayoutOf(s), mirror{ctx, b}), nil
+	return catalog.OpenMirrored(catalog.LayoutOf(s), mirror{ctx, b, s.AWSCheckObjectLock}), nil
 }
 
 // Store is where the bucket's objects are.
@@ -54,6 +55,7 @@ func IsOfCatalog(name string) bool {
 type mirror struct {
 	ctx context.Context
 	*Bucket
+	locks bool // are looked at before something is deleted
 }
 
 // PutRecord implements catalog.Mirror.
@@ -68,6 +70,22 @@ func (m mirror) PutKeep(id backup.ID, target catalog.KeepTarget) error {
 		return m.Release(m.ctx, id)
 	}
 	return m.SetKeep(m.ctx, id, target)
+}
+
+// Locked implements catalog.Mirror.
+func (m mirror) Locked(id backup.ID) (string, error) {
+	if !m.locks {
+		return "", nil
+	}
+	objects, err := m.list(m.ctx, m.dir(id))
+	if err != nil {
+		return "", err
+	}
+	keys := make([]string, len(objects))
+	for i, o := range objects {
+		keys[i] = o.Key
+	}
+	return m.locked(m.ctx, keys, time.Now())
 }
 
 // RemoveFiles implements catalog.Mirror.
@@ -120,7 +138,11 @@ func (b *Bucket) Probe(ctx context.Context) error {
 			return probed(b.URL, err)
 		}
 	}
-	return probed(b.URL, b.store.Delete(ctx, key))
+	err := b.store.Delete(ctx, key)
+	if fault.Is(err, fault.Refused) {
+		err = nil // it is locked, as every new object there, and the next probe replaces it
+	}
+	return probed(b.URL, err)
 }
 
 // probed adds to an error how the store can be looked at closely.

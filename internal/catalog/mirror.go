@@ -10,6 +10,8 @@ type Mirror interface {
 	PutRecord(id backup.ID, record []byte) error
 	// PutKeep replaces the copy of what protects a backup; "" removes it.
 	PutKeep(id backup.ID, target KeepTarget) error
+	// Locked says why the backup's files cannot be removed now; "" when they can.
+	Locked(id backup.ID) (string, error)
 	// RemoveFiles removes everything but the record.
 	RemoveFiles(id backup.ID) error
 	// Forget removes the record.
@@ -21,6 +23,7 @@ type nowhere struct{}
 
 func (nowhere) PutRecord(backup.ID, []byte) error   { return nil }
 func (nowhere) PutKeep(backup.ID, KeepTarget) error { return nil }
+func (nowhere) Locked(backup.ID) (string, error)    { return "", nil }
 func (nowhere) RemoveFiles(backup.ID) error         { return nil }
 func (nowhere) Forget(backup.ID) error              { return nil }
 

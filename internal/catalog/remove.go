@@ -56,6 +56,9 @@ func (c *Catalog) Condemn(id backup.ID) error {
 	return c.Save(info)
 }
 
+// Locked says why the files of a backup cannot be removed now; "" when they can.
+func (c *Catalog) Locked(id backup.ID) (string, error) { return c.mirror.Locked(id) }
+
 // RemoveFiles deletes the files of a backup. Those that other backups share by
 // hard links remain theirs.
 func (c *Catalog) RemoveFiles(id backup.ID) error {

@@ -112,7 +112,7 @@ func (d *Disposal) carryOut(ctx context.Context, now time.Time, inUse map[backup
 }
 
 // lock takes the locks of the backups that a plan deletes, and of those whose
-// later WAL it deletes. Busy ones are in use.
+// later WAL it deletes. Busy ones are in use, and so is what the object store has locked.
 func (d *Disposal) lock(in *retention.Input, plan *retention.Plan) (locks map[backup.ID]*flock.Lock, again bool, err error) {
 	locks = map[backup.ID]*flock.Lock{}
 	for i, b := range in.Backups {
@@ -127,6 +127,16 @@ func (d *Disposal) lock(in *retention.Input, plan *retention.Plan) (locks map[ba
 			return locks, false, err
 		default:
 			locks[b.ID] = l
+		}
+		if err != nil || !slices.Contains(plan.Doomed, b.ID) {
+			continue
+		}
+		why, err := d.Catalog.Locked(b.ID)
+		if err != nil {
+			return locks, false, err
+		}
+		if why != "" {
+			in.Backups[i].InUse, again = why, true
 		}
 	}
 	return locks, again, nil
