@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/doctor"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/keeper"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/pg"
 	"github.com/holdfast-pg/holdfast/internal/report"
@@ -29,7 +30,7 @@ func (a *app) cmdDoctor() *cobra.Command {
 		Use: "doctor [SERVER...]", Short: "Find and remove what killed processes have left",
 		Long: `Lists what processes that were killed have left: programs that go on writing, here or on the host of the cluster, sessions
 in PostgreSQL, a server in exclusive backup mode, records of sessions, interrupted deletions, directories and snapshots of no
-backup, unfinished files and lock files; each with the proof that nobody owns it. --fix removes
+backup, unfinished uploads in object stores, unfinished files and lock files; each with the proof that nobody owns it. --fix removes
 what is proven; nothing of a backup that runs is touched. What cannot be proven, because
 the engine or PostgreSQL does not answer or the owner would be on another host, is listed
 with the reason and left alone. Most of it is found by the maintenance, too; abandoned
@@ -132,6 +133,7 @@ func (a *app) examination(ctx context.Context, s *config.Server, running func(ke
 			_, err = bin.FinishDeletions(ctx, time.Now())
 			return err
 		}}
+	d.Stores = a.storesOf(ctx, s)
 	if !s.Active || s.Passive {
 		return d, func() {}, nil
 	}
@@ -148,6 +150,29 @@ func (a *app) examination(ctx context.Context, s *config.Server, running func(ke
 	}
 	d.Server = c
 	return d, func() { c.Close(); leave() }, nil
+}
+
+// storesOf are the object stores that a server's backups and WAL go to, of those that know uploads.
+func (a *app) storesOf(ctx context.Context, s *config.Server) map[string]doctor.Uploads {
+	out := map[string]doctor.Uploads{}
+	for _, cloud := range []*config.CloudURL{s.BasebackupsCloud, s.WALsCloud} {
+		if cloud == nil {
+			continue
+		}
+		at, err := objstore.ParseURL(cloud.URL)
+		var store objstore.Store
+		if err == nil {
+			store, err = drivers.Open(ctx, at, s.CloudOptions, &objstore.Policy{Patience: checkPatience})
+		}
+		if err != nil {
+			a.warn("uploads in %s were not looked for: %v", cloud.URL, err)
+			continue
+		}
+		if many, is := store.(objstore.Multipart); is {
+			out[at.String()] = many
+		}
+	}
+	return out
 }
 
 // reach lets the doctor look on the host of the cluster, if files are copied from

@@ -19,7 +19,7 @@ import (
 )
 
 // TestLockedBackups: with aws_check_object_lock a backup whose objects are locked is refused
-// with the date, by people and by retention, before anything of it is deleted.
+// with the date, by people and by retention, before anything of it is deleted. An upload that was left is the doctor's.
 func TestLockedBackups(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t)
@@ -50,6 +50,18 @@ func TestLockedBackups(t *testing.T) {
 	b.Must(t, "verify-backup", stacktest.Server, string(first.ID))
 	if list := b.Must(t, "list-backups", stacktest.Server).Stdout; strings.Contains(list, "FAILED") || !strings.Contains(list, string(first.ID)) {
 		t.Errorf("after the refusals: %s", list)
+	}
+	if _, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: aws.String("locked"), Key: aws.String(key + "-zombie")}); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.Holdfast(t, "doctor", stacktest.Server); r.Code != 1 || !strings.Contains(r.Stdout, "left over: unfinished upload s3://locked/pg/main/base/") {
+		t.Errorf("doctor: exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	if r := b.Must(t, "doctor", "--fix", stacktest.Server); !strings.Contains(r.Stdout, "removed: unfinished upload") {
+		t.Errorf("doctor --fix: %s", r.Stdout)
+	}
+	if r := b.Must(t, "doctor", stacktest.Server); !strings.Contains(r.Stdout, "nothing is left over") {
+		t.Errorf("doctor: %s", r.Stdout)
 	}
 	b.Configure(t, config.MethodLocalToCloud, append(settings[:2:2], "retention_policy = REDUNDANCY 1")...)
 	if in := b.cron(t); len(in.Deleted) != 1 || in.Deleted[0] != first.ID {

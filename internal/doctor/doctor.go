@@ -48,12 +48,13 @@ type Doctor struct {
 	Catalog      *catalog.Catalog
 	Archive      *walarchive.Archive
 	StateDir     string
-	CleanLocks   bool              // lock files that nobody needs are leftovers
-	Applications []string          // names of the sessions that backups open
-	Server       Server            // nil when sessions cannot be examined
-	Host         Host              // nil when there is none, or it cannot be reached
-	Snapshots    snapshot.Provider // nil when there is none, or it cannot be reached
-	Owner        string            // of snapshots, see snapshot.OwnerOf
+	CleanLocks   bool               // lock files that nobody needs are leftovers
+	Applications []string           // names of the sessions that backups open
+	Server       Server             // nil when sessions cannot be examined
+	Host         Host               // nil when there is none, or it cannot be reached
+	Snapshots    snapshot.Provider  // nil when there is none, or it cannot be reached
+	Owner        string             // of snapshots, see snapshot.OwnerOf
+	Stores       map[string]Uploads // by URL; those that cannot be reached are left out
 	// Running tells whether the workflow run of an owner still runs.
 	Running func(keeper.Owner) (bool, error)
 	// FinishDeletions finishes interrupted deletions, unless somebody deletes.
@@ -75,6 +76,7 @@ const (
 	Deletion  Kind = "deletion"
 	Abandoned Kind = "abandoned backup"
 	Snapshot  Kind = "snapshot"
+	Upload    Kind = "unfinished upload"
 )
 
 // Finding is a leftover, or what may be one.
@@ -109,7 +111,7 @@ func (d *Doctor) Examine(ctx context.Context, now time.Time) ([]Finding, error) 
 		c.backups[b.ID] = b
 	}
 	var errs []error
-	for _, look := range []func(context.Context) error{c.processes, c.farProcesses, c.sessions, c.mode, c.records, c.deletions, c.directories, c.snapshots, c.temporary, c.locks, c.abandoned} {
+	for _, look := range []func(context.Context) error{c.processes, c.farProcesses, c.sessions, c.mode, c.records, c.deletions, c.directories, c.snapshots, c.uploads, c.temporary, c.locks, c.abandoned} {
 		errs = append(errs, look(ctx))
 	}
 	return c.findings, errors.Join(errs...)
