@@ -169,17 +169,23 @@ func (c *cloud) barman(t *testing.T, visible []string, command ...string) string
 	return r.Stdout
 }
 
-// judged has Barman list and show a backup, restores it with Barman's own tool, and compares its rows.
+// judged has Barman list, show and restore a backup.
 func (c *cloud) judged(t *testing.T, b *bed, id backup.ID) {
 	t.Helper()
-	home := pgtest.Dir(t)
-	dest := filepath.Join(home, "restored")
 	for _, command := range [][]string{{"barman", "-c", b.Config, "list-backups", stacktest.Server}, {"barman", "-c", b.Config, "show-backup", stacktest.Server, string(id)},
 		{"barman-cloud-backup-list", cloudURL, stacktest.Server}, {"barman-cloud-backup-show", cloudURL, stacktest.Server, string(id)}} {
 		if out := c.barman(t, b.visible(), command...); !strings.Contains(out, string(id)) {
 			t.Errorf("%v says %s", command, out)
 		}
 	}
+	c.restoredByBarman(t, b, id)
+}
+
+// restoredByBarman restores a backup with Barman's own tool, while the source runs, and compares its rows.
+func (c *cloud) restoredByBarman(t *testing.T, b *bed, id backup.ID) {
+	t.Helper()
+	home := pgtest.Dir(t)
+	dest := filepath.Join(home, "restored")
 	c.barman(t, []string{home}, "barman-cloud-restore", "--tablespace", "odd name's:"+dest+"-ts", cloudURL, stacktest.Server, string(id), dest)
 	conf, err := os.OpenFile(filepath.Join(dest, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -238,6 +244,23 @@ func TestACloudCopyIsResumed(t *testing.T) {
 		t.Run(victim, func(t *testing.T) {
 			b.try(t, scenario{config.MethodLocalToCloud, b.Cluster.Version, victim, duringCopy}, slowStore...)
 		})
+	}
+}
+
+// TestBarmanReadsEveryCompression: what is not compressed with zstd is restored by Barman's own
+// tool, too, while the source runs; zstd is in TestLocalToCloud. Barman cannot read snappy.
+func TestBarmanReadsEveryCompression(t *testing.T) {
+	t.Parallel()
+	b := newCloudBed(t, pgtest.Versions()[1])
+	for compression, suffix := range map[string]string{"none": ".tar", "gzip": ".tar.gz", "bzip2": ".tar.bz2", "lz4": ".tar.lz4"} {
+		b.Configure(t, config.MethodLocalToCloud, append(b.cloud.settings(), "holdfast_cloud_compression = "+compression)...)
+		taken := b.backup(t)
+		for _, key := range b.cloud.keys(t, taken.ID) {
+			if name := filepath.Base(key); strings.Contains(name, ".tar") && !strings.HasSuffix(name, suffix) && !strings.Contains(key, "/holdfast/") {
+				t.Errorf("%s: %s", compression, key)
+			}
+		}
+		b.cloud.restoredByBarman(t, b, taken.ID)
 	}
 }
 
