@@ -44,8 +44,10 @@ type Proven struct {
 	Locked         int       `json:"locked,omitempty"` // segments that are encrypted for a key that is not here
 	Snapshots      int       `json:"snapshots,omitempty"`
 	Unread         bool      `json:"unread,omitempty"` // their files cannot be read as they are
-	WALFrom        string    `json:"wal_from"`
-	WALTo          string    `json:"wal_to"`
+	// Locks are those of the snapshots, in the order of the record.
+	Locks   []*snapshot.Lock `json:"locks,omitempty"`
+	WALFrom string           `json:"wal_from"`
+	WALTo   string           `json:"wal_to"`
 }
 
 // String is for people.

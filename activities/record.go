@@ -159,6 +159,9 @@ func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 		}
 	}
 	info.Status = backup.WaitingForWALs
+	if info.Snapshots, err = extra.Snapshots.BackupInfo(); err != nil {
+		return err
+	}
 	info.Size, info.DeduplicatedSize = &copied.Bytes, &copied.DedupBytes
 	info.Compression, info.Encryption = nil, nil
 	if copied.Compression != "" {
@@ -281,10 +284,16 @@ func (c *Catalogue) recordDone(ctx context.Context, ref Ref, p Proven) error {
 		return err
 	}
 	extra.Proof = &catalog.Proof{At: p.At, Files: p.Files, Objects: p.Objects, Bytes: p.Bytes, ManifestSHA256: p.ManifestSHA256, Snapshots: p.Snapshots, Unread: p.Unread, WALFrom: *info.BeginWAL, WALTo: *info.EndWAL}
+	if err := extra.Snapshots.Locked(p.Locks); err != nil {
+		return err
+	}
 	if err := cat.SaveExtra(ref.ID, extra); err != nil {
 		return err
 	}
 	info.Status, info.Error = backup.Done, nil
+	if info.Snapshots, err = extra.Snapshots.BackupInfo(); err != nil {
+		return err
+	}
 	if err := cat.Save(info); err != nil {
 		return err
 	}

@@ -31,7 +31,22 @@ type Snapshots struct {
 
 // pollSnapshots is how long a look at snapshots that are not complete is apart
 // from the next.
-const pollSnapshots = 5 * time.Second
+const (
+	pollSnapshots = 5 * time.Second
+	pollCloud     = 15 * time.Second
+)
+
+// patienceFor is how long snapshots may take, and how often they are looked at. A
+// cloud bills and bounds the calls.
+func patienceFor(s *config.Server) (timeout, pause time.Duration) {
+	switch s.SnapshotProvider {
+	case "aws":
+		return s.AWSAwaitSnapshotsTimeout, pollCloud
+	case "gcp", "azure":
+		return s.HoldfastSnapshotTimeout, pollCloud
+	}
+	return s.HoldfastSnapshotTimeout, pollSnapshots
+}
 
 // CutSnapshots makes a snapshot of each disk while the server is in backup mode. It
 // returns when the content of all is fixed, or, with holdfast_snapshot_hold =
@@ -76,7 +91,8 @@ func (a *Snapshots) cut(ctx context.Context, ref Ref, plan Plan, said func(strin
 		return Copied{}, err
 	}
 	job := snapshot.Job{Tag: snapshot.Tag{Owner: snapshot.OwnerOf(s), ID: ref.ID, Attempt: ref.Attempt}, Disks: listed,
-		Until: snapshot.Phase(s.HoldfastSnapshotHold), Timeout: s.HoldfastSnapshotTimeout, Pause: pollSnapshots, Said: said}
+		Until: snapshot.Phase(s.HoldfastSnapshotHold), Said: said}
+	job.Timeout, job.Pause = patienceFor(s)
 	if plan.Standby {
 		job.Last = layout.DataDisk()
 	}
@@ -89,12 +105,16 @@ func (a *Snapshots) cut(ctx context.Context, ref Ref, plan Plan, said func(strin
 		copied.Warnings = append(copied.Warnings, "Configuration files lie outside the data directory, and a restore does not place them: "+
 			strings.Join(outside, ", ")+". "+lookAfter)
 	}
+	record := snapshot.NewRecord(s.SnapshotProvider, s.SnapshotInstance, layout, made)
+	if err := record.Describe(ctx, disks.Provider, listed, made); err != nil {
+		return Copied{}, err
+	}
 	return copied, guard.Do(func() error {
 		extra, err := cat.Extra(ref.ID)
 		if err != nil {
 			return err
 		}
-		extra.Snapshots = snapshot.NewRecord(s.SnapshotProvider, s.SnapshotInstance, layout, made)
+		extra.Snapshots = record
 		return cat.SaveExtra(ref.ID, extra)
 	})
 }
@@ -158,7 +178,8 @@ func isSnapshot(info *backupinfo.Info) bool {
 	return info.Mode != nil && strings.HasPrefix(*info.Mode, config.MethodSnapshot+"-")
 }
 
-// dropSnapshots removes what was made for a backup that has failed.
+// dropSnapshots removes what was made for a backup that has failed. While one of
+// them cannot be removed, the record names them all.
 func dropSnapshots(ctx context.Context, s *config.Server, cat *catalog.Catalog, id backup.ID, open snapshot.Open) error {
 	info, err := cat.Get(id)
 	if err != nil || !isSnapshot(info) || s.BackupMethod != config.MethodSnapshot {
@@ -177,7 +198,11 @@ func dropSnapshots(ctx context.Context, s *config.Server, cat *catalog.Catalog, 
 		return err
 	}
 	extra.Snapshots = nil
-	return cat.SaveExtra(id, extra)
+	if err := cat.SaveExtra(id, extra); err != nil || info.Snapshots == nil {
+		return err
+	}
+	info.Snapshots = nil
+	return cat.Save(info)
 }
 
 // proveSnapshots waits until the snapshots of a backup are complete, removes others
@@ -201,8 +226,9 @@ func (p *Proof) proveSnapshots(ctx context.Context, s *config.Server, cat *catal
 	if err != nil {
 		return Proven{}, err
 	}
-	job := snapshot.Job{Tag: snapshot.Tag{Owner: snapshot.OwnerOf(s), ID: info.ID, Attempt: ref.Attempt}, Until: snapshot.Completed, Timeout: s.HoldfastSnapshotTimeout, Pause: pollSnapshots}
-	if _, err := snapshot.Await(ctx, disks, job, made); err != nil {
+	job := snapshot.Job{Tag: snapshot.Tag{Owner: snapshot.OwnerOf(s), ID: info.ID, Attempt: ref.Attempt}, Until: snapshot.Completed}
+	job.Timeout, job.Pause = patienceFor(s)
+	if made, err = snapshot.Await(ctx, disks, job, made); err != nil {
 		return Proven{}, err
 	}
 	label, err := os.ReadFile(filepath.Join(cat.DataDir(info.ID), "backup_label"))
@@ -216,8 +242,19 @@ func (p *Proof) proveSnapshots(ctx context.Context, s *config.Server, cat *catal
 		}
 	}
 	proven, err := c.proven(ctx, info, string(info.ID), archive)
+	if err != nil {
+		return Proven{}, err
+	}
 	proven.Snapshots, proven.Unread = len(made), c.unread
-	return proven, err
+	// What is locked cannot be taken back: the rest of the backup is good by now.
+	if made, err = snapshot.LockAll(ctx, disks.Provider, made); err != nil {
+		return Proven{}, err
+	}
+	proven.Locks = make([]*snapshot.Lock, len(made))
+	for i, one := range made {
+		proven.Locks[i] = one.Lock
+	}
+	return proven, nil
 }
 
 // reconcile returns the recorded snapshots as they are now, and removes any other

@@ -57,7 +57,7 @@ func (a *app) showBackup(ctx context.Context, name, ref string) error {
 		a.warn("%v", err)
 		extra = &catalog.Extra{}
 	}
-	if extra.Snapshots != nil {
+	if extra.Snapshots != nil && b.Snapshots == nil {
 		v := extra.Snapshots.Value()
 		b.Snapshots = &v
 	}

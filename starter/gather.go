@@ -210,7 +210,16 @@ func lookAtDisks(ctx context.Context, s *config.Server, f *check.Facts) {
 		return
 	}
 	defer disks.Close()
+	if cloud, is := disks.Provider.(snapshot.Instance); is {
+		if _, d.InstanceErr = cloud.Attached(ctx, s.SnapshotInstance); d.InstanceErr != nil {
+			return
+		}
+	}
 	listed, err := disks.Disks(ctx)
+	if errors.Is(err, snapshot.ErrUnmounted) {
+		d.LayoutKnown, d.LayoutErr = true, err
+		return
+	}
 	if err == nil {
 		_, err = disks.List(ctx, snapshot.OwnerOf(s))
 	}

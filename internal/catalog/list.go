@@ -23,6 +23,13 @@ type Survey struct {
 	meta, base []string
 }
 
+// RecordsSnapshots reports whether a record of ours names the snapshots that a backup
+// consists of. Barman keeps none.
+func (s *Survey) RecordsSnapshots(id backup.ID) (bool, error) {
+	extra, err := s.c.Extra(id)
+	return err == nil && extra.Snapshots != nil, err
+}
+
 // Survey lists the catalogue's directories. Who asks more than one question of a large
 // catalogue asks one survey.
 func (c *Catalog) Survey() (*Survey, error) {

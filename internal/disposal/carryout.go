@@ -91,7 +91,7 @@ func (d *Disposal) carryOut(ctx context.Context, now time.Time, inUse map[backup
 	if err != nil {
 		return nil, err
 	}
-	locks, again, err := d.lock(&in, plan)
+	locks, again, err := d.lock(ctx, &in, plan)
 	defer func() {
 		for _, l := range locks {
 			l.Release()
@@ -112,8 +112,9 @@ func (d *Disposal) carryOut(ctx context.Context, now time.Time, inUse map[backup
 }
 
 // lock takes the locks of the backups that a plan deletes, and of those whose
-// later WAL it deletes. Busy ones are in use, and so is what the object store has locked.
-func (d *Disposal) lock(in *retention.Input, plan *retention.Plan) (locks map[backup.ID]*flock.Lock, again bool, err error) {
+// later WAL it deletes. Busy ones are in use, and so is what an object store or the
+// provider of snapshots has locked.
+func (d *Disposal) lock(ctx context.Context, in *retention.Input, plan *retention.Plan) (locks map[backup.ID]*flock.Lock, again bool, err error) {
 	locks = map[backup.ID]*flock.Lock{}
 	for i, b := range in.Backups {
 		if !slices.Contains(plan.Doomed, b.ID) && b.Keep != retention.KeepStandalone {
@@ -127,19 +128,35 @@ func (d *Disposal) lock(in *retention.Input, plan *retention.Plan) (locks map[ba
 			return locks, false, err
 		default:
 			locks[b.ID] = l
-		}
-		if err != nil || !slices.Contains(plan.Doomed, b.ID) {
-			continue
-		}
-		why, err := d.Catalog.Locked(b.ID)
-		if err != nil {
-			return locks, false, err
-		}
-		if why != "" {
-			in.Backups[i].InUse, again = why, true
+			if !slices.Contains(plan.Doomed, b.ID) {
+				continue
+			}
+			why, err := d.locked(ctx, b)
+			if err != nil {
+				return locks, false, err
+			}
+			if why != "" {
+				in.Backups[i].InUse, again = why, true
+			}
 		}
 	}
 	return locks, again, nil
+}
+
+// locked says what keeps the objects or the snapshots of a backup from being deleted; ""
+// for nothing. A deletion that has begun finds that out of snapshots by itself.
+func (d *Disposal) locked(ctx context.Context, b retention.Backup) (string, error) {
+	if why, err := d.Catalog.Locked(b.ID); err != nil || why != "" || d.Unlocked == nil || b.Deleting {
+		return why, err
+	}
+	extra, err := d.Catalog.Extra(b.ID)
+	if err != nil || extra.Snapshots == nil {
+		return "", err
+	}
+	if err = d.Unlocked(ctx, b.ID, extra.Snapshots); fault.Is(err, fault.Refused) {
+		return err.Error(), nil
+	}
+	return "", err
 }
 
 // run deletes. Every backup is marked before the first one loses a file, the

@@ -26,6 +26,8 @@ type Disposal struct {
 	Hooks   *hook.Hooks
 	// Snapshots deletes those of a backup that its record names, and others of it.
 	Snapshots func(ctx context.Context, id backup.ID, record *snapshot.Record) error
+	// Unlocked is fault.Refused while the provider keeps a snapshot from being deleted; nil asks nobody.
+	Unlocked func(ctx context.Context, id backup.ID, record *snapshot.Record) error
 }
 
 // patience is for how long a deletion bears with an object store that does not answer.
@@ -42,7 +44,7 @@ func Of(ctx context.Context, s *config.Server, stores objstore.Stores, open snap
 	if err != nil {
 		return nil, err
 	}
-	return &Disposal{cat, archive, PolicyOf(s), hook.Of(s), SnapshotsOf(s, open)}, nil
+	return &Disposal{cat, archive, PolicyOf(s), hook.Of(s), SnapshotsOf(s, open), UnlockedOf(s, open)}, nil
 }
 
 // SnapshotsOf deletes snapshots that a server's settings make.
@@ -52,17 +54,34 @@ func SnapshotsOf(s *config.Server, open snapshot.Open) func(context.Context, bac
 	}
 }
 
-func deleteSnapshots(ctx context.Context, s *config.Server, open snapshot.Open, id backup.ID, record *snapshot.Record) error {
-	if s.BackupMethod != config.MethodSnapshot || s.SnapshotProvider != record.Provider || s.SnapshotInstance != record.Info.Instance {
-		return fault.New(fault.Refused, "delete the snapshots of backup", string(id), "they are those of %s on %s, and server %s makes none of these now", record.Provider, record.Info.Instance, s.Name).
-			WithHint("delete the backup while section [%s] has backup_method = snapshot, snapshot_provider = %s and snapshot_instance = %s", s.Name, record.Provider, record.Info.Instance)
+// UnlockedOf asks whether snapshots can be deleted.
+func UnlockedOf(s *config.Server, open snapshot.Open) func(context.Context, backup.ID, *snapshot.Record) error {
+	return func(ctx context.Context, id backup.ID, record *snapshot.Record) error {
+		disks, err := openRecorded(ctx, s, open, id, record)
+		if err != nil {
+			return err
+		}
+		defer disks.Close()
+		return snapshot.CheckUnlocked(ctx, disks.Provider, snapshot.OwnerOf(s), id)
 	}
-	disks, err := open(ctx, s)
+}
+
+func deleteSnapshots(ctx context.Context, s *config.Server, open snapshot.Open, id backup.ID, record *snapshot.Record) error {
+	disks, err := openRecorded(ctx, s, open, id, record)
 	if err != nil {
 		return err
 	}
 	defer disks.Close()
-	return snapshot.RemoveAll(ctx, disks, snapshot.OwnerOf(s), id, record)
+	return snapshot.RemoveAll(ctx, disks.Provider, snapshot.OwnerOf(s), id, record)
+}
+
+// openRecorded reaches the provider that a record names.
+func openRecorded(ctx context.Context, s *config.Server, open snapshot.Open, id backup.ID, record *snapshot.Record) (*snapshot.Access, error) {
+	if s.BackupMethod != config.MethodSnapshot || s.SnapshotProvider != record.Provider || s.SnapshotInstance != record.Info.Instance {
+		return nil, fault.New(fault.Refused, "delete the snapshots of backup", string(id), "they are those of %s on %s, and server %s makes none of these now", record.Provider, record.Info.Instance, s.Name).
+			WithHint("delete the backup while section [%s] has backup_method = snapshot, snapshot_provider = %s and snapshot_instance = %s", s.Name, record.Provider, record.Info.Instance)
+	}
+	return open(ctx, s)
 }
 
 // PolicyOf is the policy that a server's settings describe.
@@ -107,6 +126,13 @@ func describe(survey *catalog.Survey, list []*backupinfo.Info) ([]retention.Back
 	for _, info := range list {
 		b := of(info, marks[info.ID])
 		b.Orphan = orphans[info.ID]
+		if b.Snapshots {
+			ours, err := survey.RecordsSnapshots(info.ID)
+			if err != nil {
+				return nil, err
+			}
+			b.Snapshots = !ours
+		}
 		delete(marks, info.ID)
 		out = append(out, b)
 	}

@@ -2,6 +2,7 @@ package disposal_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/disposal"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/pylit"
 	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/snapshottest"
 )
@@ -56,4 +58,45 @@ func TestSnapshotsGoFirst(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 	b.want("3:DONE", "3 4 5")
+}
+
+// TestLockedSnapshots: a backup with one is neither deleted nor touched, and is named
+// with the moment from which on it can be.
+func TestLockedSnapshots(t *testing.T) {
+	b := open(t, t.TempDir())
+	mode := "snapshot-concurrent"
+	info := pylit.D(pylit.P("provider", pylit.Str("aws")))
+	b.archive(1, 5)
+	b.add(1, func(i *backupinfo.Info) { i.Mode, i.Snapshots = &mode, &info })
+	b.add(3, nil)
+	m := &snapshottest.Memory{Names: []string{"d"}, LockFor: time.Hour}
+	s := config.Server{}
+	s.Name, s.BackupMethod, s.SnapshotProvider, s.SnapshotInstance, s.BackupDirectory = "main", config.MethodSnapshot, "aws", "pg", b.Catalog.BackupDir
+	if _, err := b.Delete(t.Context(), []backup.ID{day(1)}, nil, time.Now()); !fault.Is(err, fault.Refused) {
+		t.Errorf("a backup of Barman's: %v", err)
+	}
+	made, err := m.Create(t.Context(), snapshot.Tag{Owner: snapshot.OwnerOf(&s), ID: day(1), Attempt: 1}, snapshot.Disk{Name: "d"})
+	b.must(err)
+	_, err = m.Lock(t.Context(), made)
+	b.must(err)
+	record := &snapshot.Record{Provider: "aws", Info: snapshot.RecordInfo{Instance: "pg"}, Snapshots: []snapshot.RecordedDisk{{Provider: snapshot.RecordedSnapshot{ID: made.ID, Name: made.Name}}}}
+	b.must(b.Catalog.SaveExtra(day(1), &catalog.Extra{Snapshots: record}))
+	open := func(context.Context, *config.Server, ...string) (*snapshot.Access, error) {
+		return &snapshot.Access{Provider: m, Close: func() {}}, nil
+	}
+	b.Snapshots, b.Unlocked = disposal.SnapshotsOf(&s, open), disposal.UnlockedOf(&s, open)
+	if _, err := b.Delete(t.Context(), []backup.ID{day(1)}, nil, time.Now()); !fault.Is(err, fault.Refused) || !strings.Contains(err.Error(), "it is locked (governance) until ") {
+		t.Errorf("a locked one: %v", err)
+	}
+	b.want("1:DONE 3:DONE", "1 2 3 4 5")
+	if ids := m.IDs(); len(ids) != 1 {
+		t.Errorf("the snapshots are %v", ids)
+	}
+	m.Expire()
+	_, err = b.Delete(t.Context(), []backup.ID{day(1)}, nil, time.Now())
+	b.must(err)
+	b.want("3:DONE", "3 4 5")
+	if ids := m.IDs(); len(ids) > 0 {
+		t.Errorf("left: %v", ids)
+	}
 }

@@ -37,7 +37,7 @@ type Backup struct {
 	Keep      Word   // KeepFull, KeepStandalone or ""
 	Deleting  bool   // its deletion has begun
 	Orphan    bool   // its files are missing
-	Snapshots bool   // it consists of disk snapshots
+	Snapshots bool   // it consists of disk snapshots that only Barman can delete
 	InUse     string // who reads or writes it; "" nobody
 }
 

@@ -3,12 +3,14 @@ package snapshot
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -180,9 +182,17 @@ func MountOf(ctx context.Context, h Host, dir string) (Mount, error) {
 	return findmnt(ctx, h, dir, "-T", dir)
 }
 
-// MountOfDevice is the mount of a device.
+// ErrUnmounted is that a device has no file system that is mounted.
+var ErrUnmounted = errors.New("it is not mounted")
+
+// MountOfDevice is the mount of a device; ErrUnmounted when there is none.
 func MountOfDevice(ctx context.Context, h Host, device string) (Mount, error) {
-	return findmnt(ctx, h, device, "-S", device)
+	m, err := findmnt(ctx, h, device, "-S", device)
+	var exit *command.ExitError
+	if errors.As(err, &exit) && exit.Code == 1 && strings.TrimSpace(exit.Stderr) == "" {
+		return m, fault.New(fault.Tool, "ask for the mount of", device, "%w", ErrUnmounted)
+	}
+	return m, err
 }
 
 func findmnt(ctx context.Context, h Host, subject string, args ...string) (Mount, error) {

@@ -1,21 +1,26 @@
 package snapshot
 
 import (
+	"cmp"
+	"context"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
 
+	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/pylit"
 )
 
 // Record is what is kept of a backup's snapshots: in the shape that Barman gives
 // snapshots_info, with a few keys more. It is not in backup.info, because Barman
-// reads no catalogue any more that names a provider which it does not know.
+// reads no catalogue any more that names a provider which it does not know; of
+// those that it knows backup.info has what Barman would have written.
 type Record struct {
 	Provider  string         `json:"provider"`
 	Info      RecordInfo     `json:"provider_info"`
 	Snapshots []RecordedDisk `json:"snapshots"`
+	Barman    string         `json:"barman,omitempty"` // the literal of snapshots_info
 }
 
 // RecordInfo is where the disks are.
@@ -44,6 +49,7 @@ type RecordedSnapshot struct {
 	// Holds are the directories of the cluster below that path: "pgdata", and
 	// tablespaces by OID.
 	Holds map[string]string `json:"holds"`
+	Lock  *Lock             `json:"lock,omitempty"`
 }
 
 // dataKey is the data directory among what a disk holds.
@@ -53,7 +59,7 @@ const dataKey = "pgdata"
 func NewRecord(provider, instance string, l *Layout, made []Snapshot) *Record {
 	r := &Record{Provider: provider, Info: RecordInfo{Instance: instance}}
 	for i, d := range l.Disks {
-		one := RecordedSnapshot{Disk: d.Name, Name: made[i].Name, ID: made[i].ID, Path: made[i].Path, Holds: map[string]string{}}
+		one := RecordedSnapshot{Disk: d.Name, Name: made[i].Name, ID: made[i].ID, Path: made[i].Path, Holds: map[string]string{}, Lock: made[i].Lock}
 		for key, at := range l.Holds {
 			if at.Disk == d.Name {
 				one.Holds[key] = at.Path
@@ -83,6 +89,87 @@ func (r *Record) find(key string) (RecordedSnapshot, string) {
 		}
 	}
 	return RecordedSnapshot{}, ""
+}
+
+// Describe adds what Barman would write of the snapshots, if it knows their provider.
+func (r *Record) Describe(ctx context.Context, p Provider, disks []Disk, made []Snapshot) error {
+	i, known := p.(Informer)
+	if !known {
+		return nil
+	}
+	v, err := i.SnapshotsInfo(ctx, disks, made)
+	r.Barman = v.String()
+	return err
+}
+
+// Locked adds locks, in the order of the snapshots.
+func (r *Record) Locked(locks []*Lock) error {
+	if r == nil || len(locks) != len(r.Snapshots) {
+		return nil
+	}
+	var modes []pylit.Value
+	for i, l := range locks {
+		r.Snapshots[i].Provider.Lock = l
+		mode := pylit.Value{}
+		if l != nil {
+			mode = pylit.Str(l.Mode)
+		}
+		modes = append(modes, mode)
+	}
+	v, err := r.BackupInfo()
+	if err != nil || v == nil {
+		return err
+	}
+	list, _ := v.Get("snapshots")
+	for i, one := range list.Items {
+		provider, _ := one.Get("provider")
+		for j, p := range provider.Pairs {
+			if p.Key.Str == "snapshot_lock_mode" {
+				provider.Pairs[j].Value = modes[i]
+			}
+		}
+	}
+	r.Barman = v.String()
+	return nil
+}
+
+// BackupInfo is what backup.info has of the snapshots; nil for nothing.
+func (r *Record) BackupInfo() (*pylit.Value, error) {
+	if r == nil || r.Barman == "" {
+		return nil, nil
+	}
+	v, err := pylit.Parse(r.Barman)
+	return &v, fault.Wrap(fault.Corrupt, "read", "snapshots_info", err)
+}
+
+// FromBackupInfo reads snapshots_info of backup.info, whoever has written it. Keys
+// that older versions of Barman did not write may be missing.
+func FromBackupInfo(v pylit.Value) (*Record, error) {
+	text := func(v pylit.Value, path ...string) string {
+		for _, key := range path {
+			v, _ = v.Get(key)
+		}
+		return v.Str
+	}
+	r := &Record{Provider: text(v, "provider"), Barman: v.String()}
+	list, _ := v.Get("snapshots")
+	for _, one := range list.Items {
+		s := RecordedDisk{Mount: RecordedMount{text(one, "mount", "mount_options"), text(one, "mount", "mount_point")}}
+		s.Provider.Disk = text(one, "provider", "device_name")
+		s.Provider.Name = text(one, "provider", "snapshot_name")
+		s.Provider.ID = cmp.Or(text(one, "provider", "snapshot_id"), s.Provider.Name)
+		if mode := text(one, "provider", "snapshot_lock_mode"); mode != "" {
+			s.Provider.Lock = &Lock{Mode: mode}
+		}
+		if s.Provider.ID == "" {
+			return nil, fault.New(fault.Corrupt, "read", "snapshots_info", "a snapshot has no name")
+		}
+		r.Snapshots = append(r.Snapshots, s)
+	}
+	if r.Provider == "" || len(r.Snapshots) == 0 {
+		return nil, fault.New(fault.Corrupt, "read", "snapshots_info", "it names no provider, or no snapshots")
+	}
+	return r, nil
 }
 
 // Value is the record as snapshots_info would have it.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,6 +81,7 @@ type Snapshot struct {
 	Path  string // a directory with the content, on the host of the disks; "" when there is none
 	Phase Phase
 	Why   string // it has failed
+	Lock  *Lock  // nil when there is none
 }
 
 // Provider makes snapshots. Its methods may be called by several goroutines.
@@ -153,11 +155,14 @@ func Remove(ctx context.Context, p Provider, id backup.ID, s Snapshot) error {
 		return fault.New(fault.Refused, "delete snapshot", s.Name, "its name does not end with %s", suffix(id)).
 			WithHint("it is no snapshot of this backup: look at it, and delete it by hand if it is nothing")
 	}
+	if s.locked() {
+		return s.refuse()
+	}
 	return p.Delete(ctx, s)
 }
 
 // RemoveAll deletes the snapshots of a backup of all attempts, and those that its
-// record names.
+// record names. One that cannot be deleted keeps no other from it.
 func RemoveAll(ctx context.Context, p Provider, owner string, id backup.ID, recorded *Record) error {
 	all, err := p.List(ctx, owner)
 	if err != nil {
@@ -171,12 +176,11 @@ func RemoveAll(ctx context.Context, p Provider, owner string, id backup.ID, reco
 			}
 		}
 	}
+	var errs []error
 	for _, s := range all {
-		if err := Remove(ctx, p, id, s); err != nil {
-			return err
-		}
+		errs = append(errs, Remove(ctx, p, id, s))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // below returns where path lies in dir, by path components.

@@ -177,7 +177,7 @@ func Await(ctx context.Context, p Provider, j Job, made []Snapshot) ([]Snapshot,
 }
 
 // Fenced is a provider whose writes run inside do, which refuses them once
-// somebody else has taken over.
+// somebody else has taken over. It locks as p does.
 func Fenced(p Provider, do func(func() error) error) Provider {
 	f := fenced{p, do}
 	if a, can := p.(Atomic); can {
@@ -201,6 +201,19 @@ func (f fenced) Create(ctx context.Context, tag Tag, d Disk) (s Snapshot, err er
 
 func (f fenced) Delete(ctx context.Context, s Snapshot) error {
 	return f.do(func() error { return f.Provider.Delete(ctx, s) })
+}
+
+// Lock is Locker's; a provider that has no locks returns the snapshot as it is.
+func (f fenced) Lock(ctx context.Context, s Snapshot) (Snapshot, error) {
+	l, can := f.Provider.(Locker)
+	if !can {
+		return s, nil
+	}
+	err := f.do(func() (err error) {
+		s, err = l.Lock(ctx, s)
+		return err
+	})
+	return s, err
 }
 
 type fencedSet struct {

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/pylit"
 	"github.com/holdfast-pg/holdfast/internal/snapshot"
 )
 
@@ -15,8 +17,10 @@ type Memory struct {
 	Names []string
 	// Begin is the phase of a new snapshot; Completed when it is "".
 	Begin snapshot.Phase
-	// Hook may fail a call; op is create, list or delete, what a disk or a snapshot.
+	// Hook may fail a call; op is create, list, lock or delete, what a disk or a snapshot.
 	Hook func(op, what string) error
+	// LockFor makes Lock lock a snapshot for so long; 0 for not at all.
+	LockFor time.Duration
 
 	mu    sync.Mutex
 	all   []snapshot.Snapshot
@@ -72,6 +76,39 @@ func (m *Memory) List(ctx context.Context, owner string) ([]snapshot.Snapshot, e
 	return slices.DeleteFunc(slices.Clone(m.all), func(s snapshot.Snapshot) bool { return s.Tag.Owner != owner }), nil
 }
 
+// Lock is Locker's.
+func (m *Memory) Lock(ctx context.Context, s snapshot.Snapshot) (snapshot.Snapshot, error) {
+	if m.LockFor == 0 {
+		return s, nil
+	}
+	if err := m.called(ctx, "lock", s.Name); err != nil {
+		return s, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := slices.IndexFunc(m.all, func(o snapshot.Snapshot) bool { return o.ID == s.ID })
+	if m.all[at].Lock == nil {
+		m.all[at].Lock = &snapshot.Lock{Mode: "governance", Until: time.Now().Add(m.LockFor)}
+	}
+	return m.all[at], nil
+}
+
+// SnapshotsInfo is Informer's.
+func (m *Memory) SnapshotsInfo(_ context.Context, disks []snapshot.Disk, made []snapshot.Snapshot) (pylit.Value, error) {
+	var list []pylit.Value
+	for i, d := range disks {
+		mode := pylit.Value{}
+		if made[i].Lock != nil {
+			mode = pylit.Str(made[i].Lock.Mode)
+		}
+		list = append(list, pylit.D(
+			pylit.P("mount", pylit.D(pylit.P("mount_options", pylit.Str(d.Options)), pylit.P("mount_point", pylit.Str(d.Mount)))),
+			pylit.P("provider", pylit.D(pylit.P("device_name", pylit.Str(d.Device)), pylit.P("snapshot_id", pylit.Str(made[i].ID)),
+				pylit.P("snapshot_name", pylit.Str(made[i].Name)), pylit.P("snapshot_lock_mode", mode)))))
+	}
+	return pylit.D(pylit.P("provider", pylit.Str("memory")), pylit.P("provider_info", pylit.D()), pylit.P("snapshots", pylit.L(list...))), nil
+}
+
 // Delete is Provider's.
 func (m *Memory) Delete(ctx context.Context, s snapshot.Snapshot) error {
 	if err := m.called(ctx, "delete", s.Name); err != nil {
@@ -89,6 +126,15 @@ func (m *Memory) Reach(p snapshot.Phase) {
 	defer m.mu.Unlock()
 	for i := range m.all {
 		m.all[i].Phase = p
+	}
+}
+
+// Expire ends all locks.
+func (m *Memory) Expire() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.all {
+		m.all[i].Lock = nil
 	}
 }
 
