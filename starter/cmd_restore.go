@@ -43,6 +43,7 @@ type restoreOptions struct {
 	combineMode, stagingPath     string
 	server, backup, dest         string
 	from                         from
+	disks                        instanceOptions
 }
 
 func (a *app) cmdRestore() *cobra.Command {
@@ -58,6 +59,11 @@ that cannot be reached is refused before anything is written. The engine need no
 An incremental backup is combined with those that it builds on by pg_combinebackup of
 its version, and the result is read back. Backups that are kept as tar archives are
 unpacked before, and with --combine-mode link all are copied before.
+
+A backup that consists of snapshots of a cloud's disks is restored on an instance
+(--snapshot-recovery-instance) that has disks made of all of them, mounted where and how
+the source's were: DEST is then the data directory on one of them, which gets the
+backup_label, the WAL and the recovery configuration.
 ` + references + "\n" + fromHelp + `
 The objects of a backup are then downloaded and unpacked at the same time (--jobs, 4
 unless given), and WAL that lies below URL/SERVER/wals is copied; --get-wal is not possible
@@ -71,6 +77,9 @@ yet. Give the command as the user that PostgreSQL runs as: DEST belongs to who g
 		Annotations: exitCodes("0 DEST is complete", "1 the restore failed", "2 wrong options", "3 no such server or backup", "4 DEST is not empty, the target is out of reach, or the backup cannot be restored", "130 interrupted"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.server, o.backup, o.dest = args[0], args[1], args[2]
+			if o.from.given() && o.disks.given() {
+				return fault.New(fault.Usage, "read", "--from", "a backup in an object store consists of no snapshots here").WithHint("leave out --from, or the options of an instance")
+			}
 			if o.from.given() {
 				return a.restoreFrom(cmd.Context(), o)
 			}
@@ -90,6 +99,11 @@ yet. Give the command as the user that PostgreSQL runs as: DEST belongs to who g
 	f.IntVarP(&o.jobs, "jobs", "j", 0, "`number` of files copied at once (default: parallel_jobs)")
 	f.StringVar(&o.combineMode, "combine-mode", "", "`how` files of incremental backups are combined: copy, link, clone or copy-file-range (default: combine_mode)")
 	f.StringVar(&o.stagingPath, "staging-path", "", "`directory` for unpacking what is combined (default: staging_path, else the place of DEST)")
+	f.StringVar(&o.disks.instance, "snapshot-recovery-instance", "", "the `instance` whose disks were made of the snapshots of a backup: this host")
+	f.StringVar(&o.disks.awsRegion, "aws-region", "", "`region` of that instance (default: aws_region)")
+	f.StringVar(&o.disks.gcpZone, "gcp-zone", "", "`zone` of that instance (default: gcp_zone)")
+	f.StringVar(&o.disks.azureGroup, "azure-resource-group", "", "resource `group` of that instance (default: azure_resource_group)")
+	f.BoolVar(&o.disks.create, "create-disks", false, "make disks of the snapshots, attach them to that instance, and say how to mount them; nothing is restored yet")
 	offer(cmd, "combine-mode", combinebackup.Copy, combinebackup.Link, combinebackup.Clone, combinebackup.CopyFileRange)
 	a.fromFlags(cmd, &o.from)
 	cmd.MarkFlagsMutuallyExclusive("get-wal", "no-get-wal")
@@ -117,6 +131,25 @@ func (a *app) restore(ctx context.Context, o restoreOptions) error {
 	}
 	defer release()
 	req.Parents = parts[:len(parts)-1]
+	record, err := cloudSnapshots(cat, info)
+	if err != nil {
+		return err
+	}
+	switch {
+	case record == nil && o.disks.given():
+		return fault.New(fault.Usage, "restore", "backup "+string(info.ID), "it consists of no snapshots of a cloud").WithHint("leave out the options of an instance")
+	case record != nil && o.disks.create:
+		return a.createDisks(ctx, s, info.ID, record, o.disks)
+	case record != nil:
+		at := dirs{dest: req.Dest, tablespaces: req.Tablespaces}
+		for _, t := range info.Tablespaces {
+			at.located = append(at.located, t.Location)
+		}
+		if err := o.disks.mountedSnapshots(ctx, s, info.ID, record, at); err != nil {
+			return err
+		}
+		req.Mounted = true
+	}
 	plan, src, err := a.planRestore(ctx, s, cat, info, req)
 	if err != nil {
 		return err
@@ -227,6 +260,9 @@ func destination(path string) (string, error) {
 // planRestore looks at the backup and at the archive.
 func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info, req restoreplan.Request) (*restoreplan.Plan, restore.Source, error) {
 	src, err := sourceOf(ctx, s, cat, info)
+	if err == nil && req.Mounted {
+		src.Snapshot, err = mountedSource(cat, info)
+	}
 	if err != nil {
 		return nil, src, err
 	}
@@ -269,7 +305,7 @@ func sourceOf(ctx context.Context, s *config.Server, cat *catalog.Catalog, info 
 		src.TableDirs[t.OID] = cat.TablespaceDir(info.ID, t.OID)
 	}
 	extra, err := cat.Extra(info.ID)
-	if err == nil && extra.Snapshots != nil {
+	if err == nil && extra.Snapshots != nil && extra.Snapshots.Barman == "" {
 		err = fromSnapshots(&src, cat, extra.Snapshots)
 	}
 	return src, err

@@ -61,8 +61,12 @@ type Result struct {
 	MissingFiles []string // configuration files that the backup does not hold
 }
 
-// Run carries out a plan. On failure the destinations are as they were.
+// Run carries out a plan. On failure the destinations are as they were, unless they are
+// disks that were mounted.
 func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (res *Result, err error) {
+	if src.Snapshot != nil && src.Snapshot.Mounted {
+		return runMounted(ctx, src, plan, opt)
+	}
 	trees, err := inventory(src, plan)
 	if err != nil {
 		return nil, err

@@ -21,6 +21,9 @@ import (
 // as they were on the disk, with what no copy of a running server takes along.
 type Snapshot struct {
 	Label []byte // backup_label
+	// Mounted: disks that were made of the snapshots are mounted where the source's
+	// were, and the destination is the data directory on one of them.
+	Mounted bool
 }
 
 // asSnapshot prepares trees for that. A tablespace that lies below the data

@@ -37,6 +37,7 @@ type Request struct {
 	RestoreWith string             // the restore_command used with GetWAL
 	Parents     []*backupinfo.Info // what an incremental backup builds on
 	Standby     bool
+	Mounted     bool // disks that were made of the backup's snapshots are mounted where its were
 	Target      Target
 }
 
@@ -82,7 +83,7 @@ const (
 // Make plans the restore of one backup, or says why it cannot be done.
 func Make(b *backupinfo.Info, req Request, arch Archive) (*Plan, error) {
 	for _, one := range append(slices.Clone(req.Parents), b) {
-		if err := usable(one); err != nil {
+		if err := usable(one, req.Mounted); err != nil {
 			return nil, err
 		}
 	}
@@ -116,7 +117,7 @@ func Make(b *backupinfo.Info, req Request, arch Archive) (*Plan, error) {
 	return p, nil
 }
 
-func usable(b *backupinfo.Info) error {
+func usable(b *backupinfo.Info, mounted bool) error {
 	id := string(b.ID)
 	refuse := func(format string, args ...any) error {
 		return fault.New(fault.Refused, op, id, format, args...).
@@ -127,8 +128,9 @@ func usable(b *backupinfo.Info) error {
 			WithHint("choose another one: holdfast list-backups %s", b.ServerName)
 	}
 	switch {
-	case b.Snapshots != nil:
-		return refuse("it consists of disk snapshots; this version restores backups that are kept as files only")
+	case b.Snapshots != nil && !mounted:
+		return fault.New(fault.Refused, op, id, "it consists of snapshots of disks").
+			WithHint("on the instance that has disks made of them: holdfast restore %s %s DATADIR --snapshot-recovery-instance INSTANCE", b.ServerName, id)
 	case b.Encryption != nil && !slices.Contains([]string{"none", "gpg"}, *b.Encryption):
 		return refuse("it is encrypted with %s; this version decrypts what gpg encrypted", *b.Encryption)
 	case b.Compression != nil && !slices.Contains([]string{"none", "gzip", "lz4", "zstd"}, *b.Compression):

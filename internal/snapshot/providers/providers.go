@@ -24,10 +24,6 @@ func Open(ctx context.Context, s *config.Server, env ...string) (*snapshot.Acces
 	if err := snapshot.CheckNames(s.SnapshotDisks); err != nil {
 		return nil, err
 	}
-	prefix, err := shellwords.Split(s.HoldfastSnapshotPrefix)
-	if err != nil {
-		return nil, fault.New(fault.Config, "read", "holdfast_snapshot_prefix", "%w", err)
-	}
 	a := &snapshot.Access{Host: snapshot.Here{Env: env, PathPrefix: s.PathPrefix}, Close: func() {}}
 	if s.SnapshotInstance != config.Localhost {
 		link, err := ssh.Open(ctx, s.SSHCommand, env...)
@@ -36,27 +32,35 @@ func Open(ctx context.Context, s *config.Server, env ...string) (*snapshot.Acces
 		}
 		a.Host, a.Close = link, link.Close
 	}
-	tools := snapshot.Tools{Host: a.Host, Prefix: prefix}
-	switch s.SnapshotProvider {
-	case "btrfs":
-		a.Provider = &btrfs.Provider{Tools: tools, Names: s.SnapshotDisks, Keep: s.HoldfastSnapshotDirectory}
-	case "zfs":
-		a.Provider = &zfs.Provider{Tools: tools, Names: s.SnapshotDisks}
-	case "lvm":
-		a.Provider = &lvm.Provider{Tools: tools, Names: s.SnapshotDisks}
-	case "command":
-		a.Provider = &custom.Provider{Tools: tools, Names: s.SnapshotDisks, CreateCmd: s.HoldfastSnapshotCreateCommand, ListCmd: s.HoldfastSnapshotListCommand, DeleteCmd: s.HoldfastSnapshotDeleteCommand}
-	case "gcp":
-		a.Provider, err = gcp.Open(s, a.Host)
-	case "azure":
-		a.Provider, err = azure.Open(s, a.Host)
-	default:
-		err = fault.New(fault.Config, "make snapshots for", s.Name, "%w", fmt.Errorf("snapshot_provider = %s is not implemented", s.SnapshotProvider)).
-			WithHint("use azure, gcp, btrfs, zfs, lvm or command")
-	}
-	if err != nil {
+	var err error
+	if a.Provider, err = On(s, a.Host); err != nil {
 		a.Close()
 		return nil, err
 	}
 	return a, nil
+}
+
+// On is the provider of a server's settings, for a host that is reached already.
+func On(s *config.Server, host snapshot.Host) (snapshot.Provider, error) {
+	prefix, err := shellwords.Split(s.HoldfastSnapshotPrefix)
+	if err != nil {
+		return nil, fault.New(fault.Config, "read", "holdfast_snapshot_prefix", "%w", err)
+	}
+	tools := snapshot.Tools{Host: host, Prefix: prefix}
+	switch s.SnapshotProvider {
+	case "btrfs":
+		return &btrfs.Provider{Tools: tools, Names: s.SnapshotDisks, Keep: s.HoldfastSnapshotDirectory}, nil
+	case "zfs":
+		return &zfs.Provider{Tools: tools, Names: s.SnapshotDisks}, nil
+	case "lvm":
+		return &lvm.Provider{Tools: tools, Names: s.SnapshotDisks}, nil
+	case "command":
+		return &custom.Provider{Tools: tools, Names: s.SnapshotDisks, CreateCmd: s.HoldfastSnapshotCreateCommand, ListCmd: s.HoldfastSnapshotListCommand, DeleteCmd: s.HoldfastSnapshotDeleteCommand}, nil
+	case "gcp":
+		return gcp.Open(s, host)
+	case "azure":
+		return azure.Open(s, host)
+	}
+	return nil, fault.New(fault.Config, "make snapshots for", s.Name, "%w", fmt.Errorf("snapshot_provider = %s is not implemented", s.SnapshotProvider)).
+		WithHint("use azure, gcp, btrfs, zfs, lvm or command")
 }
