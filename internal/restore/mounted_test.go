@@ -82,8 +82,10 @@ func TestMountedLabel(t *testing.T) {
 // TestNotMounted: what is no data directory, or has no tablespace, is refused as it is.
 func TestNotMounted(t *testing.T) {
 	for name, spoil := range map[string]func(restore.Source, *restoreplan.Plan) error{
-		"it is no data directory": func(_ restore.Source, p *restoreplan.Plan) error { return os.RemoveAll(filepath.Join(p.Dest, "global")) },
-		"no such file":            func(_ restore.Source, p *restoreplan.Plan) error { return os.RemoveAll(p.Dest) },
+		"it is no data directory": func(_ restore.Source, p *restoreplan.Plan) error {
+			return os.RemoveAll(filepath.Join(p.Dest, "global"))
+		},
+		"no such file": func(_ restore.Source, p *restoreplan.Plan) error { return os.RemoveAll(p.Dest) },
 		"no files of a tablespace": func(s restore.Source, _ *restoreplan.Plan) error {
 			return os.RemoveAll(filepath.Join(s.Info.Tablespaces[0].Location, "PG_18_1"))
 		},
