@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/barmantest"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/azure/azuretest"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/gcp/gcptest"
 	"github.com/holdfast-pg/holdfast/internal/sshtest"
 	"github.com/holdfast-pg/holdfast/internal/stacktest"
@@ -26,39 +27,128 @@ import (
 
 // cloudDisk is a disk of an instance: an image behind a loop device, under the name that
 // the cloud gives it below /dev. A snapshot of it is a copy of the image.
-type cloudDisk struct{ name, image, root string }
+type cloudDisk struct{ name, device, image, root string }
 
-const byID = "/dev/disk/by-id/google-"
-
-// show puts an image behind the device of a name.
-func (d cloudDisk) show(t *testing.T, name, image string) {
+// show puts an image behind a device.
+func (d cloudDisk) show(t *testing.T, device, image string) {
 	t.Helper()
 	out, err := exec.Command("losetup", "--find", "--show", image).Output()
 	loop := strings.TrimSpace(string(out))
-	if err := errors.Join(err, os.MkdirAll(filepath.Dir(byID), 0o755), os.Symlink(loop, byID+name)); err != nil {
+	if err := errors.Join(err, os.MkdirAll(filepath.Dir(device), 0o755), os.Symlink(loop, device)); err != nil {
 		t.Fatalf("%s cannot be put behind a device (the tests run as root): %v", image, err)
 	}
 	t.Cleanup(func() {
 		_ = unix.Unmount(d.root, unix.MNT_DETACH)
 		_ = exec.Command("losetup", "--detach", loop).Run()
-		_ = os.Remove(byID + name)
+		_ = os.Remove(device)
 	})
 }
 
+// cloudAPI is a cloud whose API is a server of the tests'.
+type cloudAPI struct {
+	env      map[string]string
+	settings []string
+	device   func(i int, name string) string
+	attach   func(i int, name string)
+	// creating has a function called for each request that makes a snapshot, with its text.
+	creating func(func(request string))
+	// fill lets snapshots of a disk fail for a quota, until mend; what is said of it is told and cure.
+	fill, mend  func(disk string)
+	told, cure  string
+	snapshots   func() []string
+	addInstance func(name string)
+	nobody      string // what is said of an instance that is not there
+	info        string // snapshots_info with %s for its two disks
+	disk        func(d cloudDisk, i int, snapshot string) string
+}
+
+func google(t *testing.T) *cloudAPI {
+	s := gcptest.New(t)
+	s.Creating, s.Uploading = 1, 1
+	key := filepath.Join(pgtest.Dir(t), "credentials.json")
+	text, err := os.ReadFile(os.Getenv("GOOGLE_APPLICATION_CREDENTIALS"))
+	if err := errors.Join(err, os.WriteFile(key, text, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	return &cloudAPI{
+		env: map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": key},
+		settings: []string{"snapshot_provider = gcp", "gcp_project = " + gcptest.Project, "gcp_zone = " + gcptest.Zone,
+			"holdfast_snapshot_endpoint = " + s.URL},
+		device: func(_ int, name string) string { return "/dev/disk/by-id/google-" + name },
+		attach: func(_ int, name string) { s.Attach("zones/"+gcptest.Zone, name, name) },
+		creating: func(call func(string)) {
+			s.Fail = func(r *http.Request) *gcptest.Failure {
+				if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/global/snapshots") {
+					call(s.Log[len(s.Log)-1])
+				}
+				return nil
+			}
+		},
+		fill: func(disk string) {
+			s.Breaks[disk] = &computepb.Errors{Code: proto.String("QUOTA_EXCEEDED"), Message: proto.String("Quota 'SNAPSHOTS' exceeded.")}
+		},
+		mend:      func(disk string) { delete(s.Breaks, disk) },
+		told:      "Quota 'SNAPSHOTS' exceeded",
+		cure:      "raise the quota",
+		snapshots: s.Snapshots, addInstance: s.AddInstance,
+		nobody: "has no such instance",
+		info:   "{'provider': 'gcp', 'provider_info': {'project': 'prod'}, 'snapshots': [%s, %s]}",
+		disk: func(d cloudDisk, _ int, snapshot string) string {
+			return fmt.Sprintf("{'mount': {'mount_options': 'rw,noatime', 'mount_point': '%s'}, 'provider': {'device_name': '%s', 'snapshot_name': '%s', 'snapshot_project': 'prod'}}", d.root, d.name, snapshot)
+		},
+	}
+}
+
+// firstLUN is that of the source's disks; a new machine's have the lowest ones.
+const firstLUN = 40
+
+func microsoft(t *testing.T) *cloudAPI {
+	s := azuretest.New(t)
+	s.Creating, s.Copying = 1, 1
+	return &cloudAPI{
+		env: map[string]string{"IDENTITY_ENDPOINT": os.Getenv("IDENTITY_ENDPOINT"), "IDENTITY_HEADER": os.Getenv("IDENTITY_HEADER")},
+		settings: []string{"snapshot_provider = azure", "azure_subscription_id = " + azuretest.Subscription, "azure_resource_group = " + azuretest.Group,
+			"azure_credential = managed-identity", "holdfast_snapshot_endpoint = " + s.URL},
+		device: func(i int, _ string) string { return fmt.Sprintf("/dev/disk/azure/scsi1/lun%d", firstLUN+i) },
+		attach: func(i int, name string) { s.Attach(name, int32(firstLUN+i)) },
+		creating: func(call func(string)) {
+			s.Fail = func(r *http.Request) *azuretest.Failure {
+				if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/snapshots/") {
+					call(s.Log[len(s.Log)-1])
+				}
+				return nil
+			}
+		},
+		fill: func(disk string) {
+			s.Breaks[disk] = azuretest.Failure{Code: "QuotaExceeded", Text: "The snapshots of the subscription exceed its quota."}
+		},
+		mend:      func(disk string) { delete(s.Breaks, disk) },
+		told:      "exceed its quota",
+		cure:      "raise the quota",
+		snapshots: s.Snapshots, addInstance: s.AddInstance,
+		nobody: "nobody",
+		info:   "{'provider': 'azure', 'provider_info': {'subscription_id': '0000-1111', 'resource_group': 'prod'}, 'snapshots': [%s, %s]}",
+		disk: func(d cloudDisk, i int, snapshot string) string {
+			return fmt.Sprintf("{'mount': {'mount_options': 'rw,noatime', 'mount_point': '%s'}, 'provider': {'location': 'westeurope', 'lun': %d, 'snapshot_name': '%s'}}", d.root, firstLUN+i, snapshot)
+		},
+	}
+}
+
 // newCloudDisks are two disks with a file system each.
-func newCloudDisks(t *testing.T, s *gcptest.Server, o *stacktest.Options) (disks [2]cloudDisk) {
+func newCloudDisks(t *testing.T, c *cloudAPI, o *stacktest.Options) (disks [2]cloudDisk) {
 	t.Helper()
 	dir := pgtest.Dir(t)
 	for i := range disks {
-		d := cloudDisk{fmt.Sprintf("hf%d-%d", os.Getpid(), i), filepath.Join(dir, fmt.Sprint("image", i)), filepath.Join(dir, fmt.Sprintf("disk %d", i))}
+		name := fmt.Sprintf("hf%d-%d", os.Getpid(), i)
+		d := cloudDisk{name, c.device(i, name), filepath.Join(dir, fmt.Sprint("image", i)), filepath.Join(dir, fmt.Sprintf("disk %d", i))}
 		if out, err := exec.Command("sh", "-ec", `truncate -s 512M "$1"; mkfs.ext4 -q "$1"; mkdir "$2"`, "sh", d.image, d.root).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		d.show(t, d.name, d.image)
-		if out, err := exec.Command("sh", "-ec", `mount -o noatime "$1" "$2"; mkdir "$2/in"; chown postgres "$2" "$2/in"; chmod 755 "$2/in"`, "sh", byID+d.name, d.root).CombinedOutput(); err != nil {
+		d.show(t, d.device, d.image)
+		if out, err := exec.Command("sh", "-ec", `mount -o noatime "$1" "$2"; mkdir "$2/in"; chown postgres "$2" "$2/in"; chmod 755 "$2/in"`, "sh", d.device, d.root).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		s.Attach("zones/"+gcptest.Zone, d.name, d.name)
+		c.attach(i, d.name)
 		disks[i] = d
 	}
 	o.Data, o.Spaces = filepath.Join(disks[0].root, "in"), filepath.Join(disks[1].root, "in")
@@ -78,40 +168,35 @@ func cut(disks [2]cloudDisk, request string) error {
 	return nil
 }
 
-// TestSnapshotCloud: a backup of disks of Google Cloud, whose API is a server of the
-// tests', is shown as Barman's, restored from disks that were made of it, and deleted.
+// TestSnapshotCloud: a backup of a cloud's disks is shown as Barman's, restored from
+// disks that were made of it, and deleted.
 func TestSnapshotCloud(t *testing.T) {
-	s := gcptest.New(t)
-	s.Creating, s.Uploading = 1, 1
-	key := filepath.Join(pgtest.Dir(t), "credentials.json")
-	text, err := os.ReadFile(os.Getenv("GOOGLE_APPLICATION_CREDENTIALS"))
-	if err := errors.Join(err, os.WriteFile(key, text, 0o644)); err != nil {
-		t.Fatal(err)
+	for name, open := range map[string]func(*testing.T) *cloudAPI{"Google": google, "Azure": microsoft} {
+		t.Run(name, func(t *testing.T) { snapshotCloud(t, open(t)) })
 	}
-	o := stacktest.Options{Version: barmantest.PostgreSQL, Method: config.MethodSnapshot, Env: map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": key}}
-	disks := newCloudDisks(t, s, &o)
-	s.Fail = func(r *http.Request) *gcptest.Failure {
-		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/global/snapshots") {
-			if err := cut(disks, s.Log[len(s.Log)-1]); err != nil {
-				t.Error(err)
-			}
+}
+
+func snapshotCloud(t *testing.T, c *cloudAPI) {
+	o := stacktest.Options{Version: barmantest.PostgreSQL, Method: config.MethodSnapshot, Env: c.env}
+	disks := newCloudDisks(t, c, &o)
+	c.creating(func(request string) {
+		if err := cut(disks, request); err != nil {
+			t.Error(err)
 		}
-		return nil
-	}
+	})
 	far := sshtest.Start(t, sshtest.Options{As: pgtest.Credential(t)})
-	o.Settings = []string{"snapshot_provider = gcp", "snapshot_instance = pg", "snapshot_disks = " + disks[0].name + "," + disks[1].name, "gcp_project = " + gcptest.Project,
-		"gcp_zone = " + gcptest.Zone, "holdfast_snapshot_endpoint = " + s.URL, "ssh_command = " + far.Command(), "path_prefix = " + pgtest.BinDir(t, o.Version)}
+	o.Settings = append(c.settings, "snapshot_instance = pg", "snapshot_disks = "+disks[0].name+","+disks[1].name, "ssh_command = "+far.Command(), "path_prefix = "+pgtest.BinDir(t, o.Version))
 	b := newBedWith(t, o)
 	t.Run("the second disk fails", func(t *testing.T) {
-		s.Breaks[disks[1].name] = &computepb.Errors{Code: proto.String("QUOTA_EXCEEDED"), Message: proto.String("Quota 'SNAPSHOTS' exceeded.")}
+		c.fill(disks[1].name)
 		r := b.Holdfast(t, "backup", stacktest.Server, "--wait")
-		delete(s.Breaks, disks[1].name)
+		c.mend(disks[1].name)
 		id, _ := b.newest()
 		said := b.Must(t, "show-backup", stacktest.Server, string(id)).Stdout
-		if r.Code == 0 || !strings.Contains(said, "FAILED") || !strings.Contains(said, "Quota 'SNAPSHOTS' exceeded") || !strings.Contains(said, "raise the quota") {
+		if r.Code == 0 || !strings.Contains(said, "FAILED") || !strings.Contains(said, c.told) || !strings.Contains(said, c.cure) {
 			t.Errorf("exit code %d, and show-backup says %s", r.Code, said)
 		}
-		if left := s.Snapshots(); len(left) > 0 {
+		if left := c.snapshots(); len(left) > 0 {
 			t.Errorf("left of a failed backup: %v", left)
 		}
 		b.Must(t, "delete", stacktest.Server, string(id))
@@ -127,26 +212,24 @@ func TestSnapshotCloud(t *testing.T) {
 	if err != nil || info.Snapshots == nil {
 		t.Fatalf("backup.info has no snapshots_info: %v", err)
 	}
-	one := "{'mount': {'mount_options': 'rw,noatime', 'mount_point': '%s'}, 'provider': {'device_name': '%s', 'snapshot_name': '%s', 'snapshot_project': 'prod'}}"
-	want := fmt.Sprintf("{'provider': 'gcp', 'provider_info': {'project': 'prod'}, 'snapshots': ["+one+", "+one+"]}",
-		disks[0].root, disks[0].name, name(disks[0]), disks[1].root, disks[1].name, name(disks[1]))
+	want := fmt.Sprintf(c.info, c.disk(disks[0], 0, name(disks[0])), c.disk(disks[1], 1, name(disks[1])))
 	if info.Snapshots.String() != want {
 		t.Errorf("snapshots_info is\n%s, not\n%s", info.Snapshots, want)
 	}
 	if out := b.Must(t, "show-backup", stacktest.Server, string(got.ID)).Stdout; !strings.Contains(out, name(disks[1])) {
 		t.Errorf("show-backup says %s", out)
 	}
-	t.Run("restored", func(t *testing.T) { b.fromDisks(t, s, disks, string(got.ID), name) })
+	t.Run("restored", func(t *testing.T) { b.fromDisks(t, c, disks, string(got.ID), name) })
 	b.Must(t, "delete", stacktest.Server, string(got.ID))
-	if left := s.Snapshots(); len(left) > 0 {
+	if left := c.snapshots(); len(left) > 0 {
 		t.Errorf("left of a deleted backup: %v", left)
 	}
 }
 
 // fromDisks restores on another instance, which is this host as well: the disks of the
 // source make room for those that are made of the snapshots.
-func (b *bed) fromDisks(t *testing.T, s *gcptest.Server, disks [2]cloudDisk, id string, name func(cloudDisk) string) {
-	s.AddInstance("new")
+func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id string, name func(cloudDisk) string) {
+	api.addInstance("new")
 	dest := b.Cluster.DataDir
 	args := []string{"restore", stacktest.Server, id, dest, "--snapshot-recovery-instance", "new"}
 	refused := func(why string, args ...string) {
@@ -156,7 +239,7 @@ func (b *bed) fromDisks(t *testing.T, s *gcptest.Server, disks [2]cloudDisk, id 
 		}
 	}
 	refused("--snapshot-recovery-instance", args[:4]...)
-	refused("has no such instance", append(args[:5:5], "nobody")...)
+	refused(api.nobody, append(args[:5:5], "nobody")...)
 	refused("no disk of the instance was made of snapshot "+name(disks[0]), args...)
 	refused("--tablespace", append(args[:6:6], "--tablespace", "x:/y")...)
 	out := b.Must(t, append(args[:6:6], "--create-disks")...).Stdout
@@ -164,25 +247,22 @@ func (b *bed) fromDisks(t *testing.T, s *gcptest.Server, disks [2]cloudDisk, id 
 	if out != again {
 		t.Errorf("disks are made twice: %s%s", out, again)
 	}
+	mounts := mountCommands(out)
+	if len(mounts) != len(disks) {
+		t.Fatalf("%d mounts are told: %s", len(mounts), out)
+	}
 	b.Cluster.Stop(t, pgtest.Fast)
-	for _, d := range disks {
+	for i, d := range disks {
 		if err := unix.Unmount(d.root, 0); err != nil {
 			t.Fatal(err)
 		}
-		d.show(t, name(d), d.image+".cut")
+		d.show(t, strings.Trim(strings.Fields(mounts[i])[3], "'"), d.image+".cut")
 	}
 	refused("is not mounted, and was at "+disks[0].root, args...)
-	mounts := 0
-	for line := range strings.Lines(out) {
-		if command := strings.TrimSpace(line); strings.HasPrefix(command, "mount ") {
-			mounts++
-			if said, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
-				t.Fatalf("%s: %v: %s", command, err, said)
-			}
+	for _, command := range mounts {
+		if said, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", command, err, said)
 		}
-	}
-	if mounts != 2 {
-		t.Fatalf("%d mounts are told: %s", mounts, out)
 	}
 	refused("and not on a disk of the backup", append(append([]string{}, args[:3]...), pgtest.Dir(t), "--snapshot-recovery-instance", "new")...)
 	b.Must(t, args...)
@@ -193,4 +273,14 @@ func (b *bed) fromDisks(t *testing.T, s *gcptest.Server, disks [2]cloudDisk, id 
 	c.AmCheck(t)
 	refused("a server runs there", args...)
 	c.Stop(t, pgtest.Immediate)
+}
+
+// mountCommands are those of what --create-disks says: mount -o OPTIONS DEVICE PLACE.
+func mountCommands(said string) (commands []string) {
+	for line := range strings.Lines(said) {
+		if command := strings.TrimSpace(line); strings.HasPrefix(command, "mount ") {
+			commands = append(commands, command)
+		}
+	}
+	return commands
 }

@@ -36,7 +36,7 @@ type CloudOptions struct {
 
 // SnapshotOptions are for backups that are snapshots of disks.
 type SnapshotOptions struct {
-	SnapshotProvider             string        `ini:"snapshot_provider" type:"enum" values:"aws,azure,gcp,btrfs,zfs,lvm,command" scope:"GSM" strict:"true" backup:"only:gcp,btrfs,zfs,lvm,command" doc:"Who makes the snapshots: a cloud, a file system, or commands of yours."`
+	SnapshotProvider             string        `ini:"snapshot_provider" type:"enum" values:"aws,azure,gcp,btrfs,zfs,lvm,command" scope:"GSM" strict:"true" backup:"only:azure,gcp,btrfs,zfs,lvm,command" doc:"Who makes the snapshots: a cloud, a file system, or commands of yours."`
 	SnapshotInstance             string        `ini:"snapshot_instance" type:"string" scope:"SM" backup:"refused" methods:"rsync,postgres,local-rsync" doc:"Instance that the disks are attached to; localhost is this host, with btrfs, zfs, lvm and command, and any other name that of ssh_command."`
 	SnapshotDisks                []string      `ini:"snapshot_disks" type:"list" scope:"SM" strict:"true" backup:"refused" methods:"rsync,postgres,local-rsync" doc:"Disks that together hold the cluster: directories of subvolumes (btrfs), datasets (zfs), VG/LV (lvm), directories (command)."`
 	SnapshotGCPProject           string        `ini:"snapshot_gcp_project" type:"string" scope:"GSM" backup:"refused" instead:"gcp_project" doc:"Google Cloud project."`
