@@ -44,7 +44,7 @@ func cloudSnapshots(cat *catalog.Catalog, info *backupinfo.Info) (*snapshot.Reco
 }
 
 // disksOf is the provider of the instance where a backup is restored: this host.
-func (o instanceOptions) disksOf(s *config.Server, record *snapshot.Record) (snapshot.Instance, error) {
+func (o instanceOptions) disksOf(ctx context.Context, s *config.Server, record *snapshot.Record) (snapshot.Instance, error) {
 	there := *s
 	there.SnapshotProvider, there.SnapshotInstance = record.Provider, o.instance
 	for _, c := range []struct {
@@ -55,7 +55,7 @@ func (o instanceOptions) disksOf(s *config.Server, record *snapshot.Record) (sna
 			*c.into = c.given
 		}
 	}
-	p, err := providers.On(&there, snapshot.Here{PathPrefix: s.PathPrefix})
+	p, err := providers.On(ctx, &there, snapshot.Here{PathPrefix: s.PathPrefix})
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (o instanceOptions) mountedSnapshots(ctx context.Context, s *config.Server,
 		return fault.New(fault.Usage, "restore", string(id), "it consists of snapshots of %s", record.Provider).
 			WithHint("give the command on an instance whose disks were made of them, with --snapshot-recovery-instance; --create-disks makes and attaches them")
 	}
-	disks, err := o.disksOf(s, record)
+	disks, err := o.disksOf(ctx, s, record)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (a *app) createDisks(ctx context.Context, s *config.Server, id backup.ID, r
 	if o.instance == "" {
 		return fault.New(fault.Usage, "read", "--create-disks", "it needs --snapshot-recovery-instance").WithHint("name the instance that the disks are for")
 	}
-	disks, err := o.disksOf(s, record)
+	disks, err := o.disksOf(ctx, s, record)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/barmantest"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/aws/awstest"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/azure/azuretest"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/gcp/gcptest"
 	"github.com/holdfast-pg/holdfast/internal/sshtest"
@@ -50,8 +52,8 @@ type cloudAPI struct {
 	settings []string
 	device   func(i int, name string) string
 	attach   func(i int, name string)
-	// creating has a function called for each request that makes a snapshot, with its text.
-	creating func(func(request string))
+	// creating has a function called for each request that makes snapshots: of which disks.
+	creating func(func(involved func(disk string) bool))
 	// fill lets snapshots of a disk fail for a quota, until mend; what is said of it is told and cure.
 	fill, mend  func(disk string)
 	told, cure  string
@@ -76,10 +78,10 @@ func google(t *testing.T) *cloudAPI {
 			"holdfast_snapshot_endpoint = " + s.URL},
 		device: func(_ int, name string) string { return "/dev/disk/by-id/google-" + name },
 		attach: func(_ int, name string) { s.Attach("zones/"+gcptest.Zone, name, name) },
-		creating: func(call func(string)) {
+		creating: func(call func(func(string) bool)) {
 			s.Fail = func(r *http.Request) *gcptest.Failure {
 				if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/global/snapshots") {
-					call(s.Log[len(s.Log)-1])
+					call(inText(s.Log[len(s.Log)-1]))
 				}
 				return nil
 			}
@@ -111,10 +113,10 @@ func microsoft(t *testing.T) *cloudAPI {
 			"azure_credential = managed-identity", "holdfast_snapshot_endpoint = " + s.URL},
 		device: func(i int, _ string) string { return fmt.Sprintf("/dev/disk/azure/scsi1/lun%d", firstLUN+i) },
 		attach: func(i int, name string) { s.Attach(name, int32(firstLUN+i)) },
-		creating: func(call func(string)) {
+		creating: func(call func(func(string) bool)) {
 			s.Fail = func(r *http.Request) *azuretest.Failure {
 				if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/snapshots/") {
-					call(s.Log[len(s.Log)-1])
+					call(inText(s.Log[len(s.Log)-1]))
 				}
 				return nil
 			}
@@ -130,6 +132,68 @@ func microsoft(t *testing.T) *cloudAPI {
 		info:   "{'provider': 'azure', 'provider_info': {'subscription_id': '0000-1111', 'resource_group': 'prod'}, 'snapshots': [%s, %s]}",
 		disk: func(d cloudDisk, i int, snapshot string) string {
 			return fmt.Sprintf("{'mount': {'mount_options': 'rw,noatime', 'mount_point': '%s'}, 'provider': {'location': 'westeurope', 'lun': %d, 'snapshot_name': '%s'}}", d.root, firstLUN+i, snapshot)
+		},
+	}
+}
+
+func amazon(t *testing.T) *cloudAPI {
+	s := awstest.New(t)
+	s.Pending, s.PageSize = 1, 1
+	volume := func(disk string) string { return "vol-" + disk }
+	none := filepath.Join(pgtest.Dir(t), "none")
+	full := ""
+	call := func(func(string) bool) {}
+	s.Fail = func(action string, form url.Values) *awstest.Failure {
+		switch {
+		case action == "CreateSnapshots" && full != "":
+			return &awstest.Failure{Status: 403, Code: "UnauthorizedOperation", Text: "You are not authorized to perform this operation."}
+		case action == "CreateSnapshots":
+			call(func(string) bool { return true })
+		case action == "CreateSnapshot" && full != "" && form.Get("VolumeId") == volume(full):
+			return &awstest.Failure{Status: 400, Code: "SnapshotLimitExceeded", Text: "The maximum number of snapshots has been reached."}
+		case action == "CreateSnapshot":
+			call(func(disk string) bool { return form.Get("VolumeId") == volume(disk) })
+		}
+		return nil
+	}
+	device := func(i int) string { return []string{"sdo", "sdp"}[i] }
+	return &cloudAPI{
+		env: map[string]string{"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "", "AWS_REGION": "", "AWS_PROFILE": "",
+			"AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_EC2_METADATA_DISABLED": "true"},
+		settings: []string{"snapshot_provider = aws", "aws_region = " + awstest.Region, "holdfast_snapshot_endpoint = " + s.URL},
+		device:   func(i int, _ string) string { return "/dev/xv" + device(i)[1:] }, // the kernel renames sd
+		attach: func(i int, name string) {
+			s.Do(func() {
+				s.Volumes = append(s.Volumes, &awstest.Volume{ID: volume(name), Name: name, Instance: "i-1", Device: "/dev/" + device(i), Type: "gp3"})
+			})
+		},
+		creating: func(f func(func(string) bool)) { call = f },
+		fill:     func(disk string) { full = disk },
+		mend:     func(string) { full = "" },
+		told:     "The maximum number of snapshots has been reached",
+		cure:     "raise the quota",
+		snapshots: func() (ids []string) {
+			for _, one := range s.Snapshots() {
+				ids = append(ids, one.ID)
+			}
+			return ids
+		},
+		addInstance: func(name string) {
+			s.Do(func() {
+				s.Instances = append(s.Instances, &awstest.Instance{ID: "i-2", Name: name, State: "running"})
+			})
+		},
+		nobody: "nobody",
+		info:   "{'provider': 'aws', 'provider_info': {'account_id': '" + awstest.Account + "', 'region': '" + awstest.Region + "'}, 'snapshots': [%s, %s]}",
+		disk: func(d cloudDisk, i int, snapshot string) string {
+			id := ""
+			for _, one := range s.Snapshots() {
+				if one.Tags["Name"] == snapshot {
+					id = one.ID
+				}
+			}
+			return fmt.Sprintf("{'mount': {'mount_options': 'rw,noatime', 'mount_point': '%s'}, 'provider': {'device_name': '/dev/%s', 'snapshot_id': '%s', 'snapshot_name': '%s', 'snapshot_lock_mode': None}}",
+				d.root, device(i), id, snapshot)
 		},
 	}
 }
@@ -155,10 +219,15 @@ func newCloudDisks(t *testing.T, c *cloudAPI, o *stacktest.Options) (disks [2]cl
 	return disks
 }
 
-// cut copies the image of the disk that a request makes a snapshot of.
-func cut(disks [2]cloudDisk, request string) error {
+// inText tells the disk whose address is in a request.
+func inText(request string) func(disk string) bool {
+	return func(disk string) bool { return strings.Contains(request, "/disks/"+disk+`"`) }
+}
+
+// cut copies the images of disks.
+func cut(disks [2]cloudDisk, involved func(disk string) bool) error {
 	for _, d := range disks {
-		if !strings.Contains(request, "/disks/"+d.name+`"`) {
+		if !involved(d.name) {
 			continue
 		}
 		if out, err := exec.Command("sh", "-c", `fsfreeze --freeze "$2"; cp --sparse=always "$1" "$1.cut"; e=$?; fsfreeze --unfreeze "$2"; exit $e`, "sh", d.image, d.root).CombinedOutput(); err != nil {
@@ -171,7 +240,7 @@ func cut(disks [2]cloudDisk, request string) error {
 // TestSnapshotCloud: a backup of a cloud's disks is shown as Barman's, restored from
 // disks that were made of it, and deleted.
 func TestSnapshotCloud(t *testing.T) {
-	for name, open := range map[string]func(*testing.T) *cloudAPI{"Google": google, "Azure": microsoft} {
+	for name, open := range map[string]func(*testing.T) *cloudAPI{"AWS": amazon, "Google": google, "Azure": microsoft} {
 		t.Run(name, func(t *testing.T) { snapshotCloud(t, open(t)) })
 	}
 }
@@ -179,8 +248,8 @@ func TestSnapshotCloud(t *testing.T) {
 func snapshotCloud(t *testing.T, c *cloudAPI) {
 	o := stacktest.Options{Version: barmantest.PostgreSQL, Method: config.MethodSnapshot, Env: c.env}
 	disks := newCloudDisks(t, c, &o)
-	c.creating(func(request string) {
-		if err := cut(disks, request); err != nil {
+	c.creating(func(involved func(string) bool) {
+		if err := cut(disks, involved); err != nil {
 			t.Error(err)
 		}
 	})
@@ -240,7 +309,7 @@ func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id stri
 	}
 	refused("--snapshot-recovery-instance", args[:4]...)
 	refused(api.nobody, append(args[:5:5], "nobody")...)
-	refused("no disk of the instance was made of snapshot "+name(disks[0]), args...)
+	refused("no disk of the instance was made of snapshot", args...)
 	refused("--tablespace", append(args[:6:6], "--tablespace", "x:/y")...)
 	out := b.Must(t, append(args[:6:6], "--create-disks")...).Stdout
 	again := b.Must(t, append(args[:6:6], "--create-disks")...).Stdout

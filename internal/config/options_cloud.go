@@ -36,7 +36,7 @@ type CloudOptions struct {
 
 // SnapshotOptions are for backups that are snapshots of disks.
 type SnapshotOptions struct {
-	SnapshotProvider             string        `ini:"snapshot_provider" type:"enum" values:"aws,azure,gcp,btrfs,zfs,lvm,command" scope:"GSM" strict:"true" backup:"only:azure,gcp,btrfs,zfs,lvm,command" doc:"Who makes the snapshots: a cloud, a file system, or commands of yours."`
+	SnapshotProvider             string        `ini:"snapshot_provider" type:"enum" values:"aws,azure,gcp,btrfs,zfs,lvm,command" scope:"GSM" strict:"true" doc:"Who makes the snapshots: a cloud, a file system, or commands of yours."`
 	SnapshotInstance             string        `ini:"snapshot_instance" type:"string" scope:"SM" backup:"refused" methods:"rsync,postgres,local-rsync" doc:"Instance that the disks are attached to; localhost is this host, with btrfs, zfs, lvm and command, and any other name that of ssh_command."`
 	SnapshotDisks                []string      `ini:"snapshot_disks" type:"list" scope:"SM" strict:"true" backup:"refused" methods:"rsync,postgres,local-rsync" doc:"Disks that together hold the cluster: directories of subvolumes (btrfs), datasets (zfs), VG/LV (lvm), directories (command)."`
 	SnapshotGCPProject           string        `ini:"snapshot_gcp_project" type:"string" scope:"GSM" backup:"refused" instead:"gcp_project" doc:"Google Cloud project."`
@@ -49,7 +49,8 @@ type SnapshotOptions struct {
 
 	HoldfastSnapshotHold          string        `ini:"holdfast_snapshot_hold" type:"enum" values:"cut,completed" default:"cut" scope:"GSM" strict:"true" doc:"How long PostgreSQL stays in backup mode: until the content of all snapshots is fixed, or until they are complete."`
 	HoldfastSnapshotTimeout       time.Duration `ini:"holdfast_snapshot_timeout" type:"duration" default:"1h" scope:"GSM" strict:"true" doc:"How long to wait until the snapshots are complete."`
-	HoldfastSnapshotEndpoint      string        `ini:"holdfast_snapshot_endpoint" type:"string" scope:"GSM" doc:"URL of the API that makes snapshots, for clouds of one's own: that of Compute Engine (gcp), or of the Resource Manager (azure)."`
+	HoldfastSnapshotMultiVolume   string        `ini:"holdfast_snapshot_multi_volume" type:"enum" values:"auto,off" default:"auto" scope:"GSM" strict:"true" doc:"Whether AWS cuts all volumes at the same moment; auto is one by one where that is not allowed or not possible."`
+	HoldfastSnapshotEndpoint      string        `ini:"holdfast_snapshot_endpoint" type:"string" scope:"GSM" doc:"URL of the API that makes snapshots, for clouds of one's own: that of EC2 (aws), of Compute Engine (gcp), or of the Resource Manager (azure)."`
 	HoldfastSnapshotDirectory     string        `ini:"holdfast_snapshot_directory" type:"string" default:"../.holdfast-snapshots" scope:"GSM" doc:"Where btrfs keeps the snapshots of a subvolume: a directory on its file system, relative to the subvolume unless absolute."`
 	HoldfastSnapshotPrefix        string        `ini:"holdfast_snapshot_prefix" type:"shell" scope:"GSM" doc:"Words before the commands of btrfs, zfs and lvm, such as sudo -n."`
 	HoldfastSnapshotCreateCommand string        `ini:"holdfast_snapshot_create_command" type:"shell" scope:"GSM" doc:"Command that makes a snapshot, for snapshot_provider = command."`

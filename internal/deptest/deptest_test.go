@@ -45,8 +45,8 @@ var (
 	clouds   = []string{"github.com/aws", "cloud.google.com", "google.golang.org/api", "golang.org/x/oauth2", "github.com/Azure"}
 	stores   = []string{"internal/objstore/drivers", "internal/objstore/azure", "internal/objstore/file", "internal/objstore/gcs", "internal/objstore/s3"}
 	// tokens are of whoever speaks to a cloud.
-	tokens = []string{"internal/entra", "internal/googletoken", "internal/snapshot/providers", "internal/snapshot/azure", "internal/snapshot/gcp"}
-	disks  = []string{module + "internal/snapshot/providers", module + "internal/snapshot/azure", module + "internal/snapshot/btrfs", module + "internal/snapshot/custom", module + "internal/snapshot/gcp", module + "internal/snapshot/lvm", module + "internal/snapshot/zfs"}
+	tokens = []string{"internal/awslogin", "internal/entra", "internal/googletoken", "internal/snapshot/providers", "internal/snapshot/aws", "internal/snapshot/azure", "internal/snapshot/gcp"}
+	disks  = []string{module + "internal/snapshot/providers", module + "internal/snapshot/aws", module + "internal/snapshot/azure", module + "internal/snapshot/btrfs", module + "internal/snapshot/custom", module + "internal/snapshot/gcp", module + "internal/snapshot/lvm", module + "internal/snapshot/zfs"}
 )
 
 // ours are packages of this module by their full names.

@@ -99,23 +99,30 @@ func (j Job) groups(have map[string]Snapshot) [][]Disk {
 // atOnce is how many calls may be under way.
 const atOnce = 16
 
-func (j Job) create(ctx context.Context, p Provider, disks []Disk, have map[string]Snapshot) error {
+// CreateEach makes a snapshot of each disk, many at once.
+func CreateEach(ctx context.Context, p Provider, tag Tag, disks []Disk) ([]Snapshot, error) {
 	made := make([]Snapshot, len(disks))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for i, d := range disks {
+		g.Go(func() (err error) {
+			made[i], err = p.Create(ctx, tag, d)
+			return err
+		})
+	}
+	return made, g.Wait()
+}
+
+func (j Job) create(ctx context.Context, p Provider, disks []Disk, have map[string]Snapshot) error {
+	var made []Snapshot
 	if a, can := p.(Atomic); can && len(have) == 0 && len(disks) > 1 {
 		var err error
 		if made, err = a.CreateSet(ctx, j.Tag, disks); err != nil {
 			return err
 		}
 	} else {
-		g, ctx := errgroup.WithContext(ctx)
-		g.SetLimit(atOnce)
-		for i, d := range disks {
-			g.Go(func() (err error) {
-				made[i], err = p.Create(ctx, j.Tag, d)
-				return err
-			})
-		}
-		if err := g.Wait(); err != nil {
+		var err error
+		if made, err = CreateEach(ctx, p, j.Tag, disks); err != nil {
 			return err
 		}
 	}

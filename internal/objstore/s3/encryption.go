@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"github.com/holdfast-pg/holdfast/internal/awslogin"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
@@ -47,7 +48,7 @@ func readCustomerKey(uri string) (customerKey, error) {
 	}
 	text, err := os.ReadFile(u.Path)
 	if err != nil {
-		return refuse("%w", innermost(err))
+		return refuse("%w", awslogin.Innermost(err))
 	}
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(raw) != keySize {

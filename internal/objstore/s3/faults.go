@@ -7,6 +7,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 
+	"github.com/holdfast-pg/holdfast/internal/awslogin"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 )
@@ -39,7 +40,7 @@ func (s *Store) explain(op, key string, err error) error {
 	}
 	if status == 0 && code == "" {
 		if !isTransport(err) {
-			return fault.New(fault.Config, op, key, "%w", innermost(err)).WithHint("correct the URL of the store, aws_region, or holdfast_endpoint_url")
+			return fault.New(fault.Config, op, key, "%w", awslogin.Innermost(err)).WithHint("correct the URL of the store, aws_region, or holdfast_endpoint_url")
 		}
 		return objstore.Network(op, key, s.endpoint, err)
 	}
@@ -49,6 +50,9 @@ func (s *Store) explain(op, key string, err error) error {
 	}
 	if cause == "" {
 		cause = http.StatusText(status)
+	}
+	if refused := s.creds.Refused(op, key, code); refused != nil {
+		return refused
 	}
 	switch code {
 	case "NoSuchBucket", "NoSuchAccessPoint":
@@ -68,13 +72,6 @@ func (s *Store) explain(op, key string, err error) error {
 	case "RequestTimeTooSkewed":
 		return fault.New(fault.Config, op, key, "the clock of this host differs from the store's by more than 15 minutes").
 			WithHint("let a time service set the clock (timedatectl set-ntp true)")
-	case "InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity":
-		return fault.New(fault.Permission, op, key, "the store refuses the credentials (%s)", code).
-			WithHint("correct the access key and its secret: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or aws_profile and ~/.aws/credentials")
-	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
-		s.creds.refused()
-		return fault.New(fault.Permission, op, key, "%w (%s)", objstore.ErrExpired, code).
-			WithHint("log in again, so that there are new ones in ~/.aws/credentials, which is read anew; or let them come from a source that renews them, such as a role of this host")
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "MovedPermanently":
 		return s.elsewhere(op, key, resp)
 	}

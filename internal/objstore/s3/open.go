@@ -2,16 +2,13 @@ package s3
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go/logging"
 
+	"github.com/holdfast-pg/holdfast/internal/awslogin"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
@@ -25,7 +22,7 @@ type Store struct {
 	options  config.CloudOptions
 	endpoint string // for messages; "" is Amazon's
 	region   string
-	creds    *credentials // nil for a store that needs none
+	creds    *awslogin.Credentials // nil for a store that needs none
 	own      customerKey
 	tagging  *string             // of new objects, nil for none
 	unsigned []func(*s3.Options) // for bodies: TLS and the checksum protect them
@@ -50,35 +47,15 @@ func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *o
 	if err != nil {
 		return nil, err
 	}
-	transport := awshttp.NewBuildableClient()
-	load := []func(*awsconfig.LoadOptions) error{
-		awsconfig.WithHTTPClient(transport), // it takes up AWS_CA_BUNDLE
-		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
-		awsconfig.WithLogger(logging.Nop{}),
-	}
-	if o.AWSProfile != "" {
-		load = append(load, awsconfig.WithSharedConfigProfile(o.AWSProfile))
-	}
-	if o.AWSRegion != "" {
-		load = append(load, awsconfig.WithRegion(o.AWSRegion))
-	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, load...)
+	cfg, transport, creds, err := awslogin.Load(ctx, "S3", o.AWSProfile, o.AWSRegion)
 	if err != nil {
-		return nil, fault.New(fault.Config, "read", "the AWS configuration", "%w", err).
-			WithHint("correct aws_profile, or the files ~/.aws/config and ~/.aws/credentials of the user that runs holdfast")
+		return nil, err
 	}
-	if with, is := cfg.HTTPClient.(*awshttp.BuildableClient); is {
-		transport = with
-	}
-	cfg.HTTPClient = p.Client(transport.GetTransport(), o.AWSReadTimeout)
+	cfg.HTTPClient = p.Client(transport, o.AWSReadTimeout)
 	if cfg.Region == "" {
 		cfg.Region = fallbackRegion
 	}
-	s := &Store{at: at, policy: p, options: o, region: cfg.Region, own: own, tagging: tagging(o.HoldfastTags)}
-	if cfg.Credentials != nil {
-		s.creds = newCredentials(cfg.Credentials, load)
-		cfg.Credentials = s.creds.cache
-	}
+	s := &Store{at: at, policy: p, options: o, region: cfg.Region, own: own, creds: creds, tagging: tagging(o.HoldfastTags)}
 	if o.HoldfastEndpointURL != "" {
 		if err := objstore.CheckEndpoint(o.HoldfastEndpointURL); err != nil {
 			return nil, err
@@ -102,16 +79,6 @@ func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *o
 		s.unsigned = []func(*s3.Options){s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)}
 	}
 	return s, nil
-}
-
-func innermost(err error) error {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return err
-		}
-		err = inner
-	}
 }
 
 func (s *Store) bucket() *string { return aws.String(s.at.Bucket) }

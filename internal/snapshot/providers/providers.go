@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/shellwords"
 	"github.com/holdfast-pg/holdfast/internal/snapshot"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/aws"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/azure"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/btrfs"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/custom"
@@ -33,7 +34,7 @@ func Open(ctx context.Context, s *config.Server, env ...string) (*snapshot.Acces
 		a.Host, a.Close = link, link.Close
 	}
 	var err error
-	if a.Provider, err = On(s, a.Host); err != nil {
+	if a.Provider, err = On(ctx, s, a.Host); err != nil {
 		a.Close()
 		return nil, err
 	}
@@ -41,7 +42,7 @@ func Open(ctx context.Context, s *config.Server, env ...string) (*snapshot.Acces
 }
 
 // On is the provider of a server's settings, for a host that is reached already.
-func On(s *config.Server, host snapshot.Host) (snapshot.Provider, error) {
+func On(ctx context.Context, s *config.Server, host snapshot.Host) (snapshot.Provider, error) {
 	prefix, err := shellwords.Split(s.HoldfastSnapshotPrefix)
 	if err != nil {
 		return nil, fault.New(fault.Config, "read", "holdfast_snapshot_prefix", "%w", err)
@@ -56,11 +57,13 @@ func On(s *config.Server, host snapshot.Host) (snapshot.Provider, error) {
 		return &lvm.Provider{Tools: tools, Names: s.SnapshotDisks}, nil
 	case "command":
 		return &custom.Provider{Tools: tools, Names: s.SnapshotDisks, CreateCmd: s.HoldfastSnapshotCreateCommand, ListCmd: s.HoldfastSnapshotListCommand, DeleteCmd: s.HoldfastSnapshotDeleteCommand}, nil
+	case "aws":
+		return aws.Open(ctx, s, host)
 	case "gcp":
 		return gcp.Open(s, host)
 	case "azure":
 		return azure.Open(s, host)
 	}
 	return nil, fault.New(fault.Config, "make snapshots for", s.Name, "%w", fmt.Errorf("snapshot_provider = %s is not implemented", s.SnapshotProvider)).
-		WithHint("use azure, gcp, btrfs, zfs, lvm or command")
+		WithHint("use aws, azure, gcp, btrfs, zfs, lvm or command")
 }

@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -63,8 +64,12 @@ func TestClouds(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
+	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_CONFIG_FILE", filepath.Join(t.TempDir(), "none"))
 	for name, change := range map[string]func(*config.Server){
-		"aws":                  func(s *config.Server) { s.SnapshotProvider = "aws" },
+		"region":               func(s *config.Server) { s.SnapshotProvider = "aws" },
 		"gcp_zone":             func(s *config.Server) { s.SnapshotProvider, s.GCPProject = "gcp", "prod" },
 		"azure_resource_group": func(s *config.Server) { s.SnapshotProvider, s.AzureSubscriptionID = "azure", "0000-1111" },
 		"/a-b":                 func(s *config.Server) { s.SnapshotDisks = []string{"/a/b", "/a-b"} },
