@@ -288,7 +288,7 @@ func snapshotCloud(t *testing.T, c *cloudAPI) {
 	if out := b.Must(t, "show-backup", stacktest.Server, string(got.ID)).Stdout; !strings.Contains(out, name(disks[1])) {
 		t.Errorf("show-backup says %s", out)
 	}
-	t.Run("restored", func(t *testing.T) { b.fromDisks(t, c, disks, string(got.ID), name) })
+	t.Run("restored", func(t *testing.T) { b.fromDisks(t, c, disks, string(got.ID)) })
 	b.Must(t, "delete", stacktest.Server, string(got.ID))
 	if left := c.snapshots(); len(left) > 0 {
 		t.Errorf("left of a deleted backup: %v", left)
@@ -297,7 +297,7 @@ func snapshotCloud(t *testing.T, c *cloudAPI) {
 
 // fromDisks restores on another instance, which is this host as well: the disks of the
 // source make room for those that are made of the snapshots.
-func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id string, name func(cloudDisk) string) {
+func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id string) {
 	api.addInstance("new")
 	dest := b.Cluster.DataDir
 	args := []string{"restore", stacktest.Server, id, dest, "--snapshot-recovery-instance", "new"}
