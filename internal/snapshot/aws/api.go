@@ -140,7 +140,7 @@ func (a *api) meaning(do action, status int, code, text string) error {
 		return fault.New(kind, do.op, do.subject, "%w", apiError{code, cmp.Or(code, http.StatusText(status)) + ": " + text}).WithHint(hint, args...)
 	}
 	if refused := a.creds.Refused(do.op, do.subject, code); refused != nil {
-		return cause(fault.Permission, "%s", refused.Hint)
+		return refused
 	}
 	switch {
 	case slices.Contains(throttled, code) || code == "InternalError" || code == "Unavailable" || code == "ServiceUnavailable" || code == "RequestTimeout",
