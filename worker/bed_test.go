@@ -31,8 +31,9 @@ type bed struct {
 	*stacktest.Stack
 	rows   string
 	cat    *catalog.Catalog
-	cloud  *cloud // what the backups are in instead of directories; nil for nothing
-	*disks        // of a snapshot bed
+	cloud  *cloud    // what the backups are in instead of directories; nil for nothing
+	*disks           // of a snapshot bed
+	rented *cloudAPI // has the disks of the cluster; nil for nothing
 
 	mu   sync.Mutex
 	hook hook
@@ -209,6 +210,10 @@ func (b *bed) verify(t *testing.T, got taken, before int) {
 		t.Errorf("the catalogue has %d backups where %d were expected, %v, %v", len(all), before+1, warnings, err)
 	}
 	b.CheckNothingIsLeft(t)
+	if b.rented != nil {
+		b.onDisks(t, got.ID)
+		return
+	}
 	dest := filepath.Join(pgtest.Dir(t), "restored")
 	args := []string{"restore", stacktest.Server, string(got.ID), dest}
 	info, err := b.cat.Get(got.ID)

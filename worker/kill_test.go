@@ -62,6 +62,12 @@ var killKinds = []kind{
 		b.oneOfEach(t)
 		b.leftBackupMode(t)
 	}},
+	{name: "snapshot, AWS", method: config.MethodSnapshot, versions: pgtest.Versions()[1:], bed: func(t *testing.T, version string) *bed {
+		api := amazon(t)
+		api.hurry()
+		b, _ := newRentedBed(t, api, version)
+		return b
+	}, after: (*bed).oneOfEach},
 	{name: "postgres, incremental", method: config.MethodPostgres, versions: pgtest.Versions()[1:],
 		before: (*bed).changed, args: []string{"--incremental", "latest-full"}, bed: func(t *testing.T, version string) *bed {
 			b := newBed(t, config.MethodPostgres, version, "summarize_wal = on")

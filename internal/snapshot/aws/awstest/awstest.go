@@ -104,6 +104,15 @@ func (s *Server) Complete(state string) {
 	})
 }
 
+// Unlock ends all locks.
+func (s *Server) Unlock() {
+	s.Do(func() {
+		for _, one := range s.made {
+			one.Mode = ""
+		}
+	})
+}
+
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {

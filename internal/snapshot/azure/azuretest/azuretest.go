@@ -337,6 +337,11 @@ func (s *Server) list(r *http.Request) armcompute.SnapshotList {
 			out.NextLink = to.Ptr(s.URL + inGroup + "snapshots?api-version=2025-01-02&$skiptoken=" + strconv.Itoa(i))
 			break
 		}
+		for _, o := range s.operations { // they go on although nobody asks for them
+			if o.target == name && *s.snapshots[name].Properties.ProvisioningState == "Creating" {
+				s.poll(o)
+			}
+		}
 		s.look(s.snapshots[name])
 		out.Value = append(out.Value, s.snapshots[name])
 	}
