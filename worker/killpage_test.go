@@ -38,7 +38,8 @@ func killPage(r *results) string {
 Made by ` + "`make test-kill`" + `. Each run takes one backup of a cluster with a tablespace, kills one thing with
 signal 9 (a session with pg_terminate_backend), and passes when the backup is DONE under the same ID,
 nothing else came into the catalogue, the restored rows are those of the source, pg_amcheck finds
-nothing, and no process, session, temporary file or lock is left. The points are the beginning and
+nothing, and no process, session, temporary file or lock is left. Backups of AWS's volumes are not
+restored each time: exactly the snapshots are there that the record names. The points are the beginning and
 the end of every step, and the middle of the copy; a storm kills three to six times at random.
 
 A cell is the number of runs that passed, and the most attempts that one of them took.

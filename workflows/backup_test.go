@@ -201,6 +201,26 @@ func TestAProgramThatWasKilledBeginsAnotherAttempt(t *testing.T) {
 	}
 }
 
+// TestSnapshotsMayTakeAnHour: who waits for snapshots asks no more of the engine than who
+// does not, so that the history grows by nothing; that of testdata/snapshot.json has 44 KB.
+func TestSnapshotsMayTakeAnHour(t *testing.T) {
+	events := func(last time.Duration) (calls []string, timers int) {
+		s := newStage(t, snapshots)
+		s.OnActivity("CutSnapshots", mock.Anything, mock.Anything, mock.Anything).After(last).Return(activities.Copied{Bytes: 7}, nil)
+		s.SetOnTimerScheduledListener(func(string, time.Duration) { timers++ })
+		began := s.Now()
+		if _, err := s.good().run(t); err != nil || s.Now().Sub(began) < last {
+			t.Errorf("%s, %v", s.Now().Sub(began), err)
+		}
+		return s.calls, timers
+	}
+	short, none := events(time.Second)
+	long, timers := events(time.Hour)
+	if !slices.Equal(short, long) || none != timers {
+		t.Errorf("%v and %d timers become %v and %d", short, none, long, timers)
+	}
+}
+
 // TestSnapshotsThatFail: what no other attempt cures ends the backup, with what to do.
 func TestSnapshotsThatFail(t *testing.T) {
 	s := newStage(t, snapshots)
