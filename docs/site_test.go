@@ -132,10 +132,14 @@ func (s *site) bash(t *testing.T, dir, script string) {
 	if err := cmd.Run(); err != nil {
 		text, readErr := os.ReadFile(said.Name())
 		must(t, readErr)
-		if blocks, globErr := filepath.Glob(filepath.Join(dir, ".printed-*")); globErr == nil && len(blocks) > 0 {
-			printed, readErr := os.ReadFile(blocks[len(blocks)-1])
+		blocks, globErr := filepath.Glob(filepath.Join(dir, ".printed-*"))
+		must(t, globErr)
+		logs, globErr := filepath.Glob(filepath.Join(dir, "*.log"))
+		must(t, globErr)
+		for _, file := range append(blocks[max(0, len(blocks)-1):], logs...) {
+			more, readErr := os.ReadFile(file)
 			must(t, readErr)
-			text = append(text, printed...)
+			text = append(text, more...)
 		}
 		t.Fatalf("%v\n%s", errors.Join(err, ctx.Err()), text)
 	}

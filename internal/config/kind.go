@@ -105,6 +105,9 @@ var kinds = map[string]kind{
 	"endpoint": {expects: "http://HOST:PORT or https://HOST:PORT, with neither user nor query", text: true, parse: func(_ *Option, s string) (any, bool) {
 		return s, ValidEndpoint(s)
 	}},
+	"private endpoint": {expects: "https://HOST:PORT, or http:// of this host, with neither user nor query", text: true, parse: func(_ *Option, s string) (any, bool) {
+		return s, ValidEndpoint(s) && keepsSecrets(s)
+	}},
 	"retention": {expects: "REDUNDANCY n or RECOVERY WINDOW OF n DAYS, WEEKS or MONTHS", text: true, parse: func(_ *Option, s string) (any, bool) {
 		return ParseRetention(s)
 	}},

@@ -47,14 +47,15 @@ func TestBadFiles(t *testing.T) {
 			":11: [main] last_backup_minimum_size = 3 GB: expected an integer, perhaps with a unit: k, Ki, M, Mi, G, Gi, T, Ti; the line is ignored",
 			":12: [main] slot_name = A: expected a slot name of lower-case letters, digits and underscores; the line is ignored",
 			":13: [main] tablespace_bandwidth_limit = a: expected tablespace:kB/s pairs separated by blanks; the line is ignored"}, ""},
-		{"bad values without", good + "wals_directory = ftp://x\nworm_mode = maybe\nretention_policy = REDUNDANCY 0\nholdfast_wal_wait = -1s\nholdfast_backup_schedule = * *\nholdfast_endpoint_url = http://a:s3cret@h\nholdfast_s3_addressing_style = paht\n", []string{
+		{"bad values without", good + "wals_directory = ftp://x\nworm_mode = maybe\nretention_policy = REDUNDANCY 0\nholdfast_wal_wait = -1s\nholdfast_backup_schedule = * *\nholdfast_endpoint_url = http://a:s3cret@h\nholdfast_s3_addressing_style = paht\nholdfast_snapshot_endpoint = http://ec2.lan\n", []string{
 			"!:6: [main] wals_directory = ftp://x: expected an absolute path, s3://..., gs://..., file:///... or the URL of an Azure container; begin it with a slash",
 			"!:7: [main] worm_mode = maybe: expected true, t, yes, 1, on, false, f, no, 0 or off",
 			"!:8: [main] retention_policy = REDUNDANCY 0: expected REDUNDANCY n or RECOVERY WINDOW OF n DAYS, WEEKS or MONTHS",
 			"!:9: [main] holdfast_wal_wait = -1s: expected a duration such as 90m, 12h or 2 DAYS",
 			"!:10: [main] holdfast_backup_schedule = * *: expected " + schedule.Form,
 			"!:11: [main] holdfast_endpoint_url = ***: expected http://HOST:PORT or https://HOST:PORT, with neither user nor query",
-			"!:12: [main] holdfast_s3_addressing_style = paht: expected one of auto, path, virtual; did you mean path?"}, "main"},
+			"!:12: [main] holdfast_s3_addressing_style = paht: expected one of auto, path, virtual; did you mean path?",
+			"!:13: [main] holdfast_snapshot_endpoint = http://ec2.lan: expected https://HOST:PORT, or http:// of this host, with neither user nor query"}, "main"},
 		{"bad value in [barman] that one server replaces", "minimum_redundancy = -1\n" + good + "minimum_redundancy = 2\n[b]\nconninfo=host=b\nbackup_method=postgres\n", []string{
 			"!:3: [barman] minimum_redundancy = -1: expected an integer, at least 0"}, "b"},
 		{"interpolation", good + "description = 5% off\npath_prefix = %(nope)s\nssh_command = %(ssh_command)s\n", []string{

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -154,6 +155,12 @@ type CloudURL struct {
 func ValidEndpoint(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
+}
+
+// keepsSecrets reports whether what is sent to a valid endpoint cannot be read on its way.
+func keepsSecrets(endpoint string) bool {
+	u, _ := url.Parse(endpoint)
+	return u.Scheme == "https" || u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
 }
 
 // ParseCloudURL recognises the three stores as Barman does, and file:///DIRECTORY.
