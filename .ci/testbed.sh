@@ -85,17 +85,11 @@ make_stores() {
   "$1/versitygw" --version >&2
 }
 
-# make_azurite DIR: an Azure Blob Storage. Debian's npm would bring 400 packages: npm's own archive does the same.
+# make_azurite DIR: an Azure Blob Storage. npm knows where packages come from, by its default or this machine's settings.
 make_azurite() {
-  local registry=https://registry.npmjs.org npm=npm-10.9.2.tgz
-  curl -fsS --retry 3 -o "$1/npm.tgz" "$registry/npm/-/$npm"
-  echo "8ab88f10f224a0c614cb717a7f7c30499014f77134120e9c1f0211ea3cf3397592cbe483feb38e0c4b3be1c54e347292c76a1b5edb94a3289d5448484ab8ac81  $1/npm.tgz" |
-    sha512sum --check --quiet
-  mkdir "$1/npm"
-  tar -C "$1/npm" --strip-components=1 -xzf "$1/npm.tgz"
   cp azurite/package.json azurite/package-lock.json "$1/"
-  (cd "$1" && node npm/bin/npm-cli.js ci --cache "$1/cache" --registry "$registry" --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
-  rm -rf "$1/npm" "$1/npm.tgz" "$1/cache"
+  npm ci --prefix "$1" --cache "$1/cache" --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+  rm -rf "$1/cache"
 }
 
 # complete NAME RECIPE MAKE ARG...: runs MAKE ARG... DIR once; a higher RECIPE has every machine run it anew. The
@@ -122,8 +116,8 @@ need mkfs.xfs xfsprogs "a test restores onto a file system that can clone files"
 need mkfs.btrfs btrfs-progs "makes the snapshots of backup_method = snapshot"
 need gpg-agent gnupg "encrypts backups and WAL"
 need node nodejs "runs Azurite, which stands in for Azure Blob Storage"
-need curl curl "fetches npm, which unpacks Azurite"
-[ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates.crt ca-certificates "curl knows the registry by them"
+need npm npm "unpacks Azurite"
+[ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates.crt ca-certificates "npm knows the registry by them"
 need ip iproute2 "a test of rsync over ssh cuts a network of its own"
 mkdir -p "$bed" 2>/dev/null || die "cannot create $bed: choose another place with HOLDFAST_TESTBED"
 if [ -w "$bed" ]; then exec 9>"$bed/lock"; flock 9; fi
