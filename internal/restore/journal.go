@@ -72,6 +72,9 @@ func (j *journal) begin(tablespaces []*place) error {
 // undo empties what a dead restore has placed. It is called with the
 // destination claimed and known to be unfinished.
 func (j *journal) undo() error {
+	if err := atomicfile.SweepFile(j.path); err != nil {
+		return err
+	}
 	text, err := os.ReadFile(j.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

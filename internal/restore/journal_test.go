@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -64,6 +65,23 @@ func TestNextRestoreUndoesWhatADeadOnePlaced(t *testing.T) {
 				t.Errorf("what the dead restore placed is still there: %v", err)
 			}
 		})
+	}
+}
+
+// TestNextRestoreRemovesHalfAJournal: one that was killed while it wrote its journal.
+func TestNextRestoreRemovesHalfAJournal(t *testing.T) {
+	root := t.TempDir()
+	dest := filepath.Join(root, "dest")
+	data, err := openPlace("the data directory", dest, "")
+	check(t, err)
+	_, err = atomicfile.Create(journalOf(data).path, 0o600)
+	check(t, err)
+	check(t, data.lock.Close())
+	check(t, again(t, dest, filepath.Join(root, "ts")))
+	left, err := filepath.Glob(filepath.Join(root, atomicfile.TempPrefix+"*"))
+	check(t, err)
+	if len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 
