@@ -135,6 +135,12 @@ func (s *Server) checkSnapshot() {
 	if s.SnapshotDisks == nil && !s.failed(&s.SnapshotDisks) {
 		s.fail(&s.SnapshotDisks, needed, "name the disks that hold the cluster, separated by commas")
 	}
+	for i, d := range s.SnapshotDisks {
+		if slices.Index(s.SnapshotDisks, d) < i {
+			s.fail(&s.SnapshotDisks, "disk "+d+" is listed twice", "list each disk once")
+			break
+		}
+	}
 	if s.SnapshotInstance == "" {
 		s.fail(&s.SnapshotInstance, needed, "name the instance that the disks are attached to")
 	}
