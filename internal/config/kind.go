@@ -79,8 +79,9 @@ var kinds = map[string]kind{
 	}, format: joined},
 	"list": {expects: "names separated by commas, none of them empty", text: true, parse: func(_ *Option, s string) (any, bool) {
 		out := strings.Split(s, ",")
-		for _, item := range out {
-			if item == "" {
+		for i, item := range out {
+			// Barman keeps the blank of "a, b", and then finds no " b": no disk is called so.
+			if out[i] = strings.TrimSpace(item); out[i] == "" {
 				return nil, false
 			}
 		}

@@ -113,7 +113,7 @@ func TestBadFiles(t *testing.T) {
 			"!:7: [a] bandwidth_limit = 1: snapshots copy nothing; remove it",
 			":9: [a] snapshot_zone = z: the option is deprecated; use gcp_zone",
 			"!:10: [a] snapshot_disks = a,,b: expected names separated by commas, none of them empty"}, "a"},
-		{"snapshot locks", "[a]\nconninfo = host=a\nssh_command = ssh a\nbackup_method = snapshot\nsnapshot_provider = aws\nsnapshot_disks = a,b,a\nsnapshot_instance = i\naws_snapshot_lock_mode = governance\naws_snapshot_lock_cool_off_period = 72\naws_snapshot_lock_duration = 36501\n", []string{
+		{"snapshot locks", "[a]\nconninfo = host=a\nssh_command = ssh a\nbackup_method = snapshot\nsnapshot_provider = aws\nsnapshot_disks = a, b, a\nsnapshot_instance = i\naws_snapshot_lock_mode = governance\naws_snapshot_lock_cool_off_period = 72\naws_snapshot_lock_duration = 36501\n", []string{
 			"!:8: [a] snapshot_disks = a,b,a: disk a is listed twice; list each disk once",
 			"!:10: [a] aws_snapshot_lock_mode = governance: a lock ends after a duration or on a date; set exactly one of aws_snapshot_lock_duration and aws_snapshot_lock_expiration_date",
 			"!:11: [a] aws_snapshot_lock_cool_off_period = 72: a governance lock has no cool-off period; remove it",
