@@ -1,6 +1,7 @@
 package cloudcopy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -272,35 +273,34 @@ func is(o objstore.Object, r *bundle.Record) bool {
 	return o.Size == r.Size && (o.CRC32C == nil || *o.CRC32C == r.CRC32C)
 }
 
+// publishing is how many volumes may be on their way from what was sent to an object. That
+// is the store's work, and long where it copies gigabytes, so that the next ones are made meanwhile.
+const publishing = 4
+
 // volumes makes those that are not stored, several at a time.
 func (c *copying) volumes(ctx context.Context, plan *volumes.Plan) error {
 	began := time.Now()
-	g, ctx := errgroup.WithContext(ctx)
-	queue := make(chan volumes.Volume)
-	g.Go(func() error {
-		defer close(queue)
-		for _, v := range plan.Volumes {
-			select {
-			case queue <- v:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		}
-		return nil
-	})
 	jobs := min(max(c.Jobs, 1), max(len(plan.Volumes), 1))
-	workers := max(1, runtime.NumCPU()/jobs)
+	makers := make(chan *maker, jobs)
 	for range jobs {
+		makers <- c.newMaker(max(1, runtime.NumCPU()/jobs))
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(jobs + publishing)
+	for _, v := range plan.Volumes {
+		var m *maker
+		select {
+		case m = <-makers:
+		case <-ctx.Done():
+			return cmp.Or(g.Wait(), context.Cause(ctx))
+		}
 		g.Go(func() error {
-			m := c.newMaker(workers)
-			for v := range queue {
-				if err := m.volume(ctx, v); err != nil {
-					return err
-				}
-				c.mu.Lock()
-				c.items[v.Tree].Copy = time.Since(began)
-				c.mu.Unlock()
+			if err := m.volume(ctx, v, func() { makers <- m }); err != nil {
+				return err
 			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.items[v.Tree].Copy = time.Since(began)
 			return nil
 		})
 	}

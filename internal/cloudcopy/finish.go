@@ -53,7 +53,7 @@ func Finish(ctx context.Context, job Job, label string, ended time.Time) (stored
 			singles, inline = c.Singles, []volumes.Inline{control, inLabel}
 		}
 		name := volumes.ArchiveName(t.Name, 0)
-		err := m.archive(ctx, name, nil, func(ctx context.Context, emit func(volumes.Segment) error) (volumes.Result, error) {
+		err := m.archive(ctx, name, nil, func() {}, func(ctx context.Context, emit func(volumes.Segment) error) (volumes.Result, error) {
 			return m.reader.Plain(ctx, t, singles, inline, emit)
 		})
 		if err != nil {

@@ -29,13 +29,15 @@ func (c *copying) newMaker(workers int) *maker {
 	return &maker{c, &volumes.Reader{Buffers: volumes.NewBuffers(workers + ahead), Judge: c.judge}, workers}
 }
 
-// volume makes a volume, unless it is stored.
-func (m *maker) volume(ctx context.Context, v volumes.Volume) error {
+// volume makes a volume, unless it is stored. When it has succeeded, or has only to wait
+// for the store, it calls free: the maker can make another one.
+func (m *maker) volume(ctx context.Context, v volumes.Volume, free func()) error {
 	e, err := m.stored(ctx, v.Name())
 	if err != nil {
 		return err
 	}
 	if e != nil {
+		defer free()
 		m.Progress.Done.Add(e.Record.Content())
 		m.Progress.Files.Add(int64(len(v.Files)))
 		m.mu.Lock()
@@ -53,13 +55,13 @@ func (m *maker) volume(ctx context.Context, v volumes.Volume) error {
 			return err
 		}
 	}
-	return m.archive(ctx, v.Name(), old, func(ctx context.Context, emit func(volumes.Segment) error) (volumes.Result, error) {
+	return m.archive(ctx, v.Name(), old, free, func(ctx context.Context, emit func(volumes.Segment) error) (volumes.Result, error) {
 		return m.reader.Volume(ctx, m.trees[v.Tree].Root, v, emit)
 	})
 }
 
 // archive stores what read reads, and writes it down.
-func (m *maker) archive(ctx context.Context, name string, old *counterpart, read func(context.Context, func(volumes.Segment) error) (volumes.Result, error)) error {
+func (m *maker) archive(ctx context.Context, name string, old *counterpart, free func(), read func(context.Context, func(volumes.Segment) error) (volumes.Result, error)) error {
 	began := time.Now()
 	g, gctx := errgroup.WithContext(ctx)
 	in := &segments{queue: make(chan volumes.Segment), progress: m.Progress, archive: old.name()}
@@ -86,7 +88,11 @@ func (m *maker) archive(ctx context.Context, name string, old *counterpart, read
 				for i := range res.Members {
 					res.Members[i].SumUp(func(segment int) [32]byte { return r.Segments[segment].SHA256 })
 				}
-				return m.Fence.Do(func() error { return m.j.enter(name, res.Members, entry{r, old.sent(r), time.Since(began)}) })
+				err := m.Fence.Do(func() error { return m.j.enter(name, res.Members, entry{r, old.sent(r), time.Since(began)}) })
+				if err == nil {
+					free()
+				}
+				return err
 			}}
 		_, err := bundle.Write(gctx, m.Store, m.Base+name+m.Codec.Suffix(), in, o)
 		return err

@@ -72,14 +72,15 @@ func tagOf(owner string, l map[string]string) (snapshot.Tag, bool) {
 	return snapshot.Tag{Owner: owner, ID: id, Attempt: n}, err == nil && bad == nil && n > 0 && l[ownerLabel] == labelOf(owner)
 }
 
-// phases are what the API says of a snapshot. What is uploaded is the disk as it was
+// phases are what the API says of a snapshot: the names of computepb.Snapshot_Status, which
+// themselves would have every program of ours unpack the whole API when it begins. What is uploaded is the disk as it was
 // before, see https://cloud.google.com/compute/docs/disks/snapshot-best-practices
 var phases = map[string]snapshot.Phase{
-	computepb.Snapshot_CREATING.String():  snapshot.Pending,
-	computepb.Snapshot_UPLOADING.String(): snapshot.Cut,
-	computepb.Snapshot_READY.String():     snapshot.Completed,
-	computepb.Snapshot_FAILED.String():    snapshot.Failed,
-	computepb.Snapshot_DELETING.String():  snapshot.Failed,
+	"CREATING":  snapshot.Pending,
+	"UPLOADING": snapshot.Cut,
+	"READY":     snapshot.Completed,
+	"FAILED":    snapshot.Failed,
+	"DELETING":  snapshot.Failed,
 }
 
 // described is a snapshot of the API. An unknown status promises nothing.
