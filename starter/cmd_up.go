@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/supervise"
@@ -57,7 +58,7 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 			return err
 		}
 	}
-	worker, err := sibling("holdfast-worker")
+	worker, err := command.Sibling("holdfast-worker")
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 
 // startEngine starts the embedded engine and waits until it answers.
 func (a *app) startEngine(ctx context.Context, u *ensemble, cfg *config.Config, o upOptions) error {
-	program, err := sibling("holdfast-engine")
+	program, err := command.Sibling("holdfast-engine")
 	if err != nil {
 		return err
 	}
@@ -120,19 +121,6 @@ func (a *app) publish(cfg *config.Config, o upOptions, e *engine.Embedded) error
 		return nil
 	}
 	return engine.Announce(cfg.Global.HoldfastStateDirectory, *e)
-}
-
-// sibling finds a program that is installed beside this one.
-func sibling(name string) (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", fault.Wrap(fault.Internal, "find", "our own program", err)
-	}
-	path := filepath.Join(filepath.Dir(self), name)
-	if _, err := os.Stat(path); err != nil {
-		return "", fault.New(fault.Tool, "find program", path, "it is not there").WithHint("install it beside holdfast; make build puts all three into bin/")
-	}
-	return path, nil
 }
 
 // ensemble is the processes of "up".

@@ -43,8 +43,8 @@ func cloudSnapshots(cat *catalog.Catalog, info *backupinfo.Info) (*snapshot.Reco
 	return nil, nil
 }
 
-// disksOf is the provider of the instance where a backup is restored: this host.
-func (o instanceOptions) disksOf(ctx context.Context, s *config.Server, record *snapshot.Record) (snapshot.Instance, error) {
+// disksOf is the provider of the instance where a backup is restored: this host. close ends it.
+func (o instanceOptions) disksOf(ctx context.Context, s *config.Server, record *snapshot.Record) (disks snapshot.Instance, closed func(), err error) {
 	there := *s
 	there.SnapshotProvider, there.SnapshotInstance = record.Provider, o.instance
 	for _, c := range []struct {
@@ -55,15 +55,16 @@ func (o instanceOptions) disksOf(ctx context.Context, s *config.Server, record *
 			*c.into = c.given
 		}
 	}
-	p, err := providers.On(ctx, &there, snapshot.Here{PathPrefix: s.PathPrefix})
+	a, err := providers.OpenHere(ctx, &there)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	disks, can := p.(snapshot.Instance)
+	disks, can := a.Provider.(snapshot.Instance)
 	if !can {
-		return nil, fault.New(fault.Refused, "restore from", "snapshots of "+record.Provider, "no instance has disks of this provider").WithHint("restore it with Barman")
+		a.Close()
+		return nil, nil, fault.New(fault.Refused, "restore from", "snapshots of "+record.Provider, "no instance has disks of this provider").WithHint("restore it with Barman")
 	}
-	return disks, nil
+	return disks, a.Close, nil
 }
 
 // mountedSnapshots makes sure that disks made of a backup's snapshots are mounted here
@@ -76,10 +77,11 @@ func (o instanceOptions) mountedSnapshots(ctx context.Context, s *config.Server,
 		return fault.New(fault.Usage, "restore", string(id), "it consists of snapshots of %s", record.Provider).
 			WithHint("give the command on an instance whose disks were made of them, with --snapshot-recovery-instance; --create-disks makes and attaches them")
 	}
-	disks, err := o.disksOf(ctx, s, record)
+	disks, closed, err := o.disksOf(ctx, s, record)
 	if err != nil {
 		return err
 	}
+	defer closed()
 	has, err := disks.Attached(ctx, o.instance)
 	if err != nil {
 		return err
@@ -144,10 +146,11 @@ func (a *app) createDisks(ctx context.Context, s *config.Server, id backup.ID, r
 	if o.instance == "" {
 		return fault.New(fault.Usage, "read", "--create-disks", "it needs --snapshot-recovery-instance").WithHint("name the instance that the disks are for")
 	}
-	disks, err := o.disksOf(ctx, s, record)
+	disks, closed, err := o.disksOf(ctx, s, record)
 	if err != nil {
 		return err
 	}
+	defer closed()
 	var made []map[string]any
 	var mounts []string
 	for _, r := range record.Snapshots {

@@ -37,6 +37,19 @@ func Find(name, pathPrefix string) (string, error) {
 		WithHint("install it, or set path_prefix in the configuration to its directory")
 }
 
+// Sibling is a program of ours, which is installed beside the one that runs.
+func Sibling(name string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fault.Wrap(fault.Internal, "find", "our own program", err)
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fault.New(fault.Tool, "find program", path, "it is not there").WithHint("install it beside %s; make build puts all into bin/", filepath.Base(self))
+	}
+	return path, nil
+}
+
 // Spec is a program to run.
 type Spec struct {
 	Path   string
@@ -73,7 +86,7 @@ func Run(ctx context.Context, s Spec) error {
 	// Pdeathsig is bound to the thread that forks.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var stderr tail
+	var stderr Tail
 	cmd := exec.CommandContext(ctx, s.Path, s.Args...)
 	cmd.Env = append(append(os.Environ(), "LC_ALL=C"), s.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.Stdin, s.Stdout, &stderr
@@ -113,10 +126,11 @@ func Output(ctx context.Context, path string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// tail keeps the last 8 KiB.
-type tail struct{ b []byte }
+// Tail keeps the last 8 KiB of what a program says.
+type Tail struct{ b []byte }
 
-func (t *tail) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (t *Tail) Write(p []byte) (int, error) {
 	const limit = 8 << 10
 	t.b = append(t.b, p...)
 	if len(t.b) > limit {
@@ -125,4 +139,5 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) String() string { return string(t.b) }
+// String is what was kept.
+func (t *Tail) String() string { return string(t.b) }

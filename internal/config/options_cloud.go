@@ -16,7 +16,7 @@ type CloudOptions struct {
 	AWSReadTimeout               time.Duration `ini:"aws_read_timeout" type:"seconds" min:"1" scope:"GSM" doc:"How long to wait for an answer of AWS; the client's 60 seconds unless set."`
 	AWSEncryption                string        `ini:"aws_encryption" type:"enum" values:"AES256,aws:kms" scope:"GSM" strict:"true" doc:"Encryption by S3 itself."`
 	AWSSSEKMSKeyID               string        `ini:"aws_sse_kms_key_id" type:"string" scope:"GSM" doc:"Key of that encryption; needs aws:kms."`
-	AWSSSECustomerKey            Secret        `ini:"aws_sse_customer_key" type:"secret URI" scope:"GSM" strict:"true" doc:"File with a key of your own for S3's encryption. Excludes the two options above."`
+	AWSSSECustomerKey            Secret        `json:"-" ini:"aws_sse_customer_key" type:"secret URI" scope:"GSM" strict:"true" doc:"File with a key of your own for S3's encryption. Excludes the two options above."`
 	AWSCheckObjectLock           bool          `ini:"aws_check_object_lock" type:"bool" default:"off" scope:"GSM" doc:"Look whether objects are locked before deleting them."`
 	HoldfastEndpointURL          string        `ini:"holdfast_endpoint_url" type:"endpoint" scope:"GSM" strict:"true" doc:"Address of a store that is not the provider's own: http://HOST:PORT or https://HOST:PORT, with neither user nor query."`
 	HoldfastS3AddressingStyle    string        `ini:"holdfast_s3_addressing_style" type:"enum" values:"auto,path,virtual" default:"auto" scope:"GSM" strict:"true" doc:"Where S3 requests name the bucket: in the path or in the host's name (virtual). auto is path for a store with an endpoint URL of its own, else virtual."`

@@ -75,6 +75,8 @@ func TestDirection(t *testing.T) {
 		{"workflows and activities know no driver", []string{"workflows", "activities"}, nil, slices.Concat(postgres, clouds, ours(stores), disks)},
 		{"only mains link the PostgreSQL driver", []string{"internal"}, []string{"internal/pg"}, postgres},
 		{"only mains link a driver of an object store", []string{"internal"}, slices.Concat(stores, tokens), slices.Concat(clouds, ours(stores))},
+		{"only holdfast-clouds links the clients of the clouds' disks", []string{"starter", "worker", "internal"}, []string{"worker/clouds", "internal/snapshot/aws", "internal/snapshot/azure", "internal/snapshot/gcp"},
+			append(ours([]string{"internal/snapshot/aws", "internal/snapshot/azure", "internal/snapshot/gcp"}), "github.com/aws/aws-sdk-go-v2/service/ec2", "cloud.google.com/go/compute/apiv1", "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager")},
 		{"only mains link a provider of snapshots", []string{"internal"}, []string{"internal/snapshot"}, disks},
 	} {
 		t.Run(rule.name, func(t *testing.T) {

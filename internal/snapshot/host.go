@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/command"
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
 )
@@ -33,6 +34,19 @@ func (h Here) Run(ctx context.Context, script string, out io.Writer) error {
 		env = append([]string{"PATH=" + h.PathPrefix + ":" + os.Getenv("PATH")}, env...)
 	}
 	return command.Run(ctx, command.Spec{Path: "/bin/sh", Env: env, Stdin: strings.NewReader(script), Stdout: out})
+}
+
+// Reach is the way to the host of a server's disks, which is this one when here says so;
+// what runs on this one has env in its environment. leave ends it.
+func Reach(ctx context.Context, s *config.Server, here bool, env ...string) (h Host, leave func(), err error) {
+	if here || s.SnapshotInstance == config.Localhost {
+		return Here{Env: env, PathPrefix: s.PathPrefix}, func() {}, nil
+	}
+	link, err := ssh.Open(ctx, s.SSHCommand, env...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return link, link.Close, nil
 }
 
 // Tools runs a provider's programs.
