@@ -23,7 +23,9 @@ import (
 // TestMain makes the test the program, with a provider in its memory.
 func TestMain(m *testing.M) {
 	self, err := os.Executable()
-	os.Setenv("GORACE", "atexit_sleep_ms=0") // the program ends when it is told to
+	if err == nil {
+		err = os.Setenv("GORACE", "atexit_sleep_ms=0") // the program ends when it is told to
+	}
 	if err == nil && filepath.Base(os.Args[0]) == Program {
 		err = Serve(open)
 	} else if err == nil {
