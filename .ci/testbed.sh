@@ -59,12 +59,12 @@ make_postgres() {
   "$bin/postgres" --version >&2
 }
 
-# make_judge DIR: Barman with the clients of PostgreSQL 18 in a tree to chroot into.
+# make_judge DIR: Barman with the clients of PostgreSQL 18, and moto, which plays EC2, in a tree to chroot into.
 make_judge() {
   local dir=$1 packages
   in_suite sid
   packages=$(closure base-files bash coreutils barman barman-cli barman-cli-cloud python3-boto3 python3-lz4 \
-    python3-zstandard python3-snappy rsync tar gzip lz4 zstd openssh-client gpg gpg-agent postgresql-client-18)
+    python3-zstandard python3-snappy python3-moto python3-flask python3-flask-cors python3-antlr4 rsync tar gzip lz4 zstd openssh-client gpg gpg-agent postgresql-client-18)
   # shellcheck disable=SC2086
   unpack "$dir" $packages
   mkdir -p "$dir"/{proc,dev,tmp,run,etc,var/tmp}
@@ -124,6 +124,6 @@ if [ -w "$bed" ]; then exec 9>"$bed/lock"; flock 9; fi
 complete pg13 1 make_postgres 13 bullseye
 complete pg17 1 make_postgres 17 trixie
 complete pg18 2 make_postgres 18 sid
-complete judge 4 make_judge
+complete judge 5 make_judge
 complete azurite 1 make_azurite
 complete stores 2 make_stores
