@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 )
 
@@ -47,20 +48,9 @@ func Run(t testing.TB, binds []string, uid int, args ...string) Result {
 // RunAs is Run with a group of its own.
 func RunAs(t testing.TB, binds []string, uid, gid int, args ...string) Result {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Fatal("Barman runs in a tree of its own, which needs root: run this test as root")
-	}
-	tree := filepath.Join(pgtest.Testbed(), "judge")
-	if _, err := os.Stat(tree + ".complete"); err != nil {
-		t.Fatalf("Barman is not in the testbed %s: run `make testbed`", pgtest.Testbed())
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	full := []string{"-m", "--", "bash", "-c", script, "run.sh", tree, strconv.Itoa(uid), strconv.Itoa(gid), strconv.Itoa(len(binds))}
-	full = append(append(full, binds...), args...)
-	cmd := exec.CommandContext(ctx, "unshare", full...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.WaitDelay = 10 * time.Second
+	cmd := inside(ctx, t, binds, uid, gid, args)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -69,4 +59,40 @@ func RunAs(t testing.TB, binds []string, uid, gid int, args ...string) Result {
 		t.Fatalf("%v: %v\n%s%s", args, errors.Join(err, ctx.Err()), &stdout, &stderr)
 	}
 	return Result{Stdout: stdout.String(), Stderr: stderr.String(), Exit: cmd.ProcessState.ExitCode()}
+}
+
+// Start runs a server of the tree, as user and group uid, until the test ends.
+func Start(t testing.TB, uid int, args ...string) {
+	t.Helper()
+	cmd := inside(context.Background(), t, nil, uid, uid, args)
+	said := new(command.Tail)
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("%v:\n%s", args, said)
+		}
+	})
+}
+
+// inside is a command in the tree.
+func inside(ctx context.Context, t testing.TB, binds []string, uid, gid int, args []string) *exec.Cmd {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Fatal("Barman runs in a tree of its own, which needs root: run this test as root")
+	}
+	tree := filepath.Join(pgtest.Testbed(), "judge")
+	if _, err := os.Stat(tree + ".complete"); err != nil {
+		t.Fatalf("Barman is not in the testbed %s: run `make testbed`", pgtest.Testbed())
+	}
+	full := []string{"-m", "--", "bash", "-c", script, "run.sh", tree, strconv.Itoa(uid), strconv.Itoa(gid), strconv.Itoa(len(binds))}
+	full = append(append(full, binds...), args...)
+	cmd := exec.CommandContext(ctx, "unshare", full...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
 }
