@@ -148,4 +148,3 @@ func TestMoto(t *testing.T) {
 		assert.Empty(t, mine())
 	})
 }
-
