@@ -130,8 +130,8 @@ func (d *disks) standbyDirs(t *testing.T) (home, spaces string) {
 }
 
 // bend puts another btrfs before the real one: it fails for the second disk while
-// there is a file "fail", and kills the process of ours that called it after a
-// snapshot when there is a file "kill".
+// there is a file "fail", kills the process of ours that called it after a
+// snapshot when there is a file "kill", and takes its time with the disk that a file "wait" names.
 func (d *disks) bend(t *testing.T) {
 	t.Helper()
 	real, err := exec.LookPath("btrfs")
@@ -140,6 +140,7 @@ func (d *disks) bend(t *testing.T) {
 	}
 	text := fmt.Sprintf(`#!/bin/sh
 if [ -e '%[1]s/fail' ] && [ "$3" = snapshot ] && [ "$5" = '%[2]s' ]; then echo "ERROR: cannot snapshot '$5': Disk quota exceeded" >&2; exit 1; fi
+if [ "$3" = snapshot ] && [ "$5" = "$(cat '%[1]s/wait' 2>/dev/null)" ]; then sleep 2; fi
 '%[3]s' "$@" || exit
 if [ "$3" = snapshot ] && rm '%[1]s/kill' 2>/dev/null; then read -r _ _ _ caller _ < /proc/$PPID/stat; kill -9 "$caller"; fi
 `, d.tools, d.spaces, real)
@@ -149,10 +150,10 @@ if [ "$3" = snapshot ] && rm '%[1]s/kill' 2>/dev/null; then read -r _ _ _ caller
 }
 
 // order makes the bent btrfs do something.
-func (d *disks) order(t *testing.T, what string) (end func()) {
+func (d *disks) order(t *testing.T, what, text string) (end func()) {
 	t.Helper()
 	path := filepath.Join(d.tools, what)
-	if err := os.WriteFile(path, nil, 0o666); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	return func() { _ = os.Remove(path) }
@@ -289,13 +290,13 @@ func (b *bed) inTrouble(t *testing.T) {
 	}
 	t.Run("between two snapshots", func(t *testing.T) {
 		before := b.count(t)
-		b.order(t, "kill")
+		b.order(t, "kill", "")
 		b.verify(t, b.backup(t), before)
 		b.oneOfEach(t)
 		b.leftBackupMode(t)
 	})
 	t.Run("quota", func(t *testing.T) {
-		end := b.order(t, "fail")
+		end := b.order(t, "fail", "")
 		r := b.Holdfast(t, "backup", stacktest.Server, "--wait")
 		end()
 		id, _ := b.newest()
@@ -309,6 +310,31 @@ func (b *bed) inTrouble(t *testing.T) {
 		b.leftBackupMode(t)
 		b.Must(t, "delete", stacktest.Server, string(id))
 	})
+}
+
+// TestCutApart: the disks of a server that works on both of them all the time are cut
+// seconds apart, and what is restored is consistent.
+func TestCutApart(t *testing.T) {
+	t.Parallel()
+	for _, column := range []string{pgtest.AllVersions()[0], "standby " + barmantest.PostgreSQL} {
+		t.Run(column, func(t *testing.T) {
+			t.Parallel()
+			f := newField(t, column, "btrfs")
+			f.primary.Exec(t, `ALTER TABLE pgbench_accounts SET TABLESPACE "odd name's"`)
+			f.primary.Exec(t, `ALTER TABLE pgbench_history SET TABLESPACE "odd name's"`)
+			f.disks.bend(t)
+			later := []string{f.disks.data, f.disks.spaces}
+			if f.Cluster != f.primary {
+				later = later[1:] // its data directory comes last by itself
+			}
+			for _, disk := range later {
+				f.disks.order(t, "wait", disk)
+				began := time.Now()
+				f.try(t, way{method: config.MethodSnapshot, settings: []string{"path_prefix = " + f.disks.tools + ":" + pgtest.BinDir(t, f.Cluster.Version)}})
+				t.Logf("%s was late: restored after %s", disk, time.Since(began))
+			}
+		})
+	}
 }
 
 // told: show-backup names the snapshots.

@@ -104,7 +104,8 @@ type Provider interface {
 
 // Atomic is a provider that can cut several disks at the same moment.
 type Atomic interface {
-	// CreateSet is Create for all disks at once.
+	// CreateSet is Create for all disks at the same moment. Where these cannot be cut so it
+	// makes none, and returns none.
 	CreateSet(ctx context.Context, tag Tag, disks []Disk) ([]Snapshot, error)
 }
 

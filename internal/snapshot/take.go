@@ -34,8 +34,15 @@ func Take(ctx context.Context, p Provider, j Job) ([]Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := j.together(ctx, p, have); err != nil {
+		return nil, err
+	}
 	for _, group := range j.groups(have) {
-		if err := j.create(ctx, p, group, have); err != nil {
+		made, err := CreateEach(ctx, p, j.Tag, group)
+		if err == nil {
+			err = j.enter(group, made, have)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -113,19 +120,22 @@ func CreateEach(ctx context.Context, p Provider, tag Tag, disks []Disk) ([]Snaps
 	return made, g.Wait()
 }
 
-func (j Job) create(ctx context.Context, p Provider, disks []Disk, have map[string]Snapshot) error {
-	var made []Snapshot
-	if a, can := p.(Atomic); can && len(have) == 0 && len(disks) > 1 {
-		var err error
-		if made, err = a.CreateSet(ctx, j.Tag, disks); err != nil {
-			return err
-		}
-	} else {
-		var err error
-		if made, err = CreateEach(ctx, p, j.Tag, disks); err != nil {
-			return err
-		}
+// together makes all snapshots at the same moment, where that is possible; then none has
+// to be the last.
+func (j Job) together(ctx context.Context, p Provider, have map[string]Snapshot) error {
+	a, can := p.(Atomic)
+	if !can || len(have) > 0 || len(j.Disks) < 2 {
+		return nil
 	}
+	made, err := a.CreateSet(ctx, j.Tag, j.Disks)
+	if err != nil || len(made) == 0 {
+		return err
+	}
+	return j.enter(j.Disks, made, have)
+}
+
+// enter adds what was made of disks to what there is.
+func (j Job) enter(disks []Disk, made []Snapshot, have map[string]Snapshot) error {
 	for i, d := range disks {
 		if made[i].Phase == Failed {
 			return failed(made[i])

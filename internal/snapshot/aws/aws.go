@@ -237,9 +237,12 @@ func (p *Provider) made(ctx context.Context, t snapshot.Tag, name string) (snaps
 // mostLeftOut is how many volumes a set can leave out.
 const mostLeftOut = 39
 
-// CreateSet cuts volumes at the same moment, and one by one where that is not allowed
-// or not possible. All get their names afterwards: a set has the same tags for all.
+// CreateSet cuts volumes at the same moment, or none where that is not allowed or not
+// possible. All get their names afterwards: a set has the same tags for all.
 func (p *Provider) CreateSet(ctx context.Context, t snapshot.Tag, disks []snapshot.Disk) ([]snapshot.Snapshot, error) {
+	if !p.Together {
+		return nil, nil
+	}
 	i, all, volumes, err := p.chosen(ctx, disks)
 	if err != nil {
 		return nil, err
@@ -250,8 +253,8 @@ func (p *Provider) CreateSet(ctx context.Context, t snapshot.Tag, disks []snapsh
 			left = append(left, v.id)
 		}
 	}
-	if !p.Together || len(left) > mostLeftOut {
-		return p.oneByOne(ctx, t, disks)
+	if len(left) > mostLeftOut {
+		return nil, nil
 	}
 	do := action{"make snapshots at the same moment of", p.Instance, createRights}
 	set, err := call(ctx, p.api, do, func(ctx context.Context, again bool) ([]types.SnapshotInfo, error) {
@@ -268,7 +271,7 @@ func (p *Provider) CreateSet(ctx context.Context, t snapshot.Tag, disks []snapsh
 	})
 	switch {
 	case fault.Is(err, fault.Permission) && said(err, "UnauthorizedOperation", "AccessDenied"), said(err, "UnsupportedOperation", "InvalidAction", "InvalidParameterCombination", "InvalidParameterValue", "OperationNotPermitted"):
-		return p.oneByOne(ctx, t, disks)
+		return nil, nil
 	case err != nil:
 		return nil, err
 	}
@@ -299,10 +302,6 @@ func (p *Provider) named(ctx context.Context, t snapshot.Tag, disks []snapshot.D
 		out[n] = p.described(t, types.Snapshot{SnapshotId: set[at].SnapshotId, OwnerId: set[at].OwnerId, State: set[at].State, Tags: []types.Tag{tag(nameTag, name)}})
 	}
 	return out, nil
-}
-
-func (p *Provider) oneByOne(ctx context.Context, t snapshot.Tag, disks []snapshot.Disk) ([]snapshot.Snapshot, error) {
-	return snapshot.CreateEach(ctx, p, t, disks)
 }
 
 // List has the snapshots with the tag of an owner.

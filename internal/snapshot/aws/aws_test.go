@@ -196,6 +196,32 @@ func TestOneByOne(t *testing.T) {
 	assert.Empty(t, s.Snapshots())
 }
 
+// TestStandby: a set needs no disk to be the last, snapshots one by one do.
+func TestStandby(t *testing.T) {
+	s, _, p, job := bench(t)
+	job.Last = "data"
+	made := func() (actions []string) {
+		s.Do(func() {
+			for _, line := range s.Log {
+				action, _, _ := strings.Cut(line, "\n")
+				if _, volume, _ := strings.Cut(line, "VolumeId="); strings.HasPrefix(action, "CreateSnapshot") {
+					actions = append(actions, strings.TrimSpace(action+" "+volume))
+				}
+			}
+			s.Log = nil
+		})
+		return actions
+	}
+	_, err := snapshot.Take(t.Context(), p, job)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"CreateSnapshots"}, made())
+	p.Together = false
+	job.Tag.Attempt++
+	_, err = snapshot.Take(t.Context(), p, job)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"CreateSnapshot vol-0b", "CreateSnapshot vol-0a"}, made())
+}
+
 // TestSetWithoutNames: a set whose names were not given is not taken for another one, and goes.
 func TestSetWithoutNames(t *testing.T) {
 	s, _, p, job := bench(t)

@@ -71,22 +71,15 @@ func (p *Provider) Create(ctx context.Context, tag snapshot.Tag, d snapshot.Disk
 	return all[0], nil
 }
 
-// CreateSet makes snapshots of several datasets, those of a pool at the same moment.
+// CreateSet makes snapshots of datasets of one pool, at the same moment.
 func (p *Provider) CreateSet(ctx context.Context, tag snapshot.Tag, disks []snapshot.Disk) ([]snapshot.Snapshot, error) {
-	var out []snapshot.Snapshot
-	for len(disks) > 0 {
-		pool, _, _ := strings.Cut(disks[0].Name, "/")
-		n := 1
-		for n < len(disks) && (disks[n].Name == pool || strings.HasPrefix(disks[n].Name, pool+"/")) {
-			n++
+	pool, _, _ := strings.Cut(disks[0].Name, "/")
+	for _, d := range disks[1:] {
+		if d.Name != pool && !strings.HasPrefix(d.Name, pool+"/") {
+			return nil, nil
 		}
-		all, err := p.create(ctx, tag, disks[:n], "pool "+pool)
-		if err != nil {
-			return nil, err
-		}
-		out, disks = append(out, all...), disks[n:]
 	}
-	return out, nil
+	return p.create(ctx, tag, disks, "pool "+pool)
 }
 
 func (p *Provider) create(ctx context.Context, tag snapshot.Tag, disks []snapshot.Disk, subject string) ([]snapshot.Snapshot, error) {
