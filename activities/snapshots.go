@@ -36,16 +36,18 @@ const (
 	pollCloud     = 15 * time.Second
 )
 
-// patienceFor is how long snapshots may take, and how often they are looked at. A
-// cloud bills and bounds the calls.
-func patienceFor(s *config.Server) (timeout, pause time.Duration) {
+// newJob says for what snapshots are made, how long they may take, and how often they
+// are looked at: a cloud bills and bounds the calls.
+func newJob(s *config.Server, ref Ref, until snapshot.Phase) snapshot.Job {
+	j := snapshot.Job{Tag: snapshot.Tag{Owner: snapshot.OwnerOf(s), ID: ref.ID, Attempt: ref.Attempt}, Until: until,
+		Timeout: s.HoldfastSnapshotTimeout, Option: "holdfast_snapshot_timeout", Pause: pollSnapshots}
 	switch s.SnapshotProvider {
 	case "aws":
-		return s.AWSAwaitSnapshotsTimeout, pollCloud
+		j.Timeout, j.Option, j.Pause = s.AWSAwaitSnapshotsTimeout, "aws_await_snapshots_timeout", pollCloud
 	case "gcp", "azure":
-		return s.HoldfastSnapshotTimeout, pollCloud
+		j.Pause = pollCloud
 	}
-	return s.HoldfastSnapshotTimeout, pollSnapshots
+	return j
 }
 
 // CutSnapshots makes a snapshot of each disk while the server is in backup mode. It
@@ -82,21 +84,23 @@ func (a *Snapshots) cut(ctx context.Context, ref Ref, plan Plan, said func(strin
 		return Copied{}, err
 	}
 	defer disks.Close()
-	listed, err := disks.Disks(ctx)
+	layout, err := lookAtDisks(ctx, disks, clusterOf(info))
 	if err != nil {
 		return Copied{}, err
 	}
-	layout, err := snapshot.Locate(ctx, disks.Host, listed, clusterOf(info))
-	if err != nil {
-		return Copied{}, err
-	}
-	job := snapshot.Job{Tag: snapshot.Tag{Owner: snapshot.OwnerOf(s), ID: ref.ID, Attempt: ref.Attempt}, Disks: listed,
-		Until: snapshot.Phase(s.HoldfastSnapshotHold), Said: said}
-	job.Timeout, job.Pause = patienceFor(s)
+	job := newJob(s, ref, snapshot.Phase(s.HoldfastSnapshotHold))
+	job.Disks, job.Said = layout.Disks, said
 	if plan.Standby {
 		job.Last = layout.DataDisk()
 	}
 	made, err := snapshot.Take(ctx, snapshot.Fenced(disks.Provider, guard.Do), job)
+	if err != nil {
+		return Copied{}, err
+	}
+	after, err := lookAtDisks(ctx, disks, clusterOf(info))
+	if err == nil {
+		err = layout.Same(after)
+	}
 	if err != nil {
 		return Copied{}, err
 	}
@@ -106,7 +110,7 @@ func (a *Snapshots) cut(ctx context.Context, ref Ref, plan Plan, said func(strin
 			strings.Join(outside, ", ")+". "+lookAfter)
 	}
 	record := snapshot.NewRecord(s.SnapshotProvider, s.SnapshotInstance, layout, made)
-	if err := record.Describe(ctx, disks.Provider, listed, made); err != nil {
+	if err := record.Describe(ctx, disks.Provider, layout.Disks, made); err != nil {
 		return Copied{}, err
 	}
 	return copied, guard.Do(func() error {
@@ -117,6 +121,15 @@ func (a *Snapshots) cut(ctx context.Context, ref Ref, plan Plan, said func(strin
 		extra.Snapshots = record
 		return cat.SaveExtra(ref.ID, extra)
 	})
+}
+
+// lookAtDisks finds the disks, and what of a cluster lies on them.
+func lookAtDisks(ctx context.Context, disks *snapshot.Access, c snapshot.Cluster) (*snapshot.Layout, error) {
+	listed, err := disks.Disks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return snapshot.Locate(ctx, disks.Host, listed, c)
 }
 
 // outside are the configuration files that are not in the data directory.
@@ -226,9 +239,7 @@ func (p *Proof) proveSnapshots(ctx context.Context, s *config.Server, cat *catal
 	if err != nil {
 		return Proven{}, err
 	}
-	job := snapshot.Job{Tag: snapshot.Tag{Owner: snapshot.OwnerOf(s), ID: info.ID, Attempt: ref.Attempt}, Until: snapshot.Completed}
-	job.Timeout, job.Pause = patienceFor(s)
-	if made, err = snapshot.Await(ctx, disks, job, made); err != nil {
+	if made, err = snapshot.Await(ctx, disks, newJob(s, ref, snapshot.Completed), made); err != nil {
 		return Proven{}, err
 	}
 	label, err := os.ReadFile(filepath.Join(cat.DataDir(info.ID), "backup_label"))

@@ -53,6 +53,7 @@ func (d cloudDisk) show(t *testing.T, device, image string) {
 
 // cloudAPI is a cloud whose API is a server of the tests'.
 type cloudAPI struct {
+	aws      *awstest.Server // nil for another one
 	env      map[string]string
 	settings []string
 	device   func(i int, name string) string
@@ -166,6 +167,7 @@ func amazon(t *testing.T) *cloudAPI {
 		return nil
 	}
 	return &cloudAPI{
+		aws: s,
 		env: map[string]string{"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "", "AWS_REGION": "", "AWS_PROFILE": "",
 			"AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_EC2_METADATA_DISABLED": "true"},
 		settings: []string{"snapshot_provider = aws", "aws_region = " + awstest.Region, "holdfast_snapshot_endpoint = " + s.URL},

@@ -119,6 +119,26 @@ func (l *Layout) missing(ctx context.Context, h Host, p place) error {
 		WithHint("add its disk to snapshot_disks; a disk counts with what lies below its directory, and not with what is mounted there")
 }
 
+// Same refuses a layout that another one has taken the place of.
+func (l *Layout) Same(now *Layout) error {
+	for i, d := range l.Disks {
+		if now.Disks[i] != d {
+			return changed("disk "+d.Name, d.Mount)
+		}
+	}
+	for i, p := range l.places {
+		if now.places[i] != p {
+			return changed(p.what, p.path)
+		}
+	}
+	return nil
+}
+
+func changed(what, where string) error {
+	return fault.New(fault.Refused, "back up", what, "it was at %s when snapshots were begun, and is no more", where).
+		WithHint("find out what was mounted or moved meanwhile, and take another backup")
+}
+
 // DataDisk is the disk of the data directory.
 func (l *Layout) DataDisk() string { return l.Holds[dataKey].Disk }
 

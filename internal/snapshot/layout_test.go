@@ -60,6 +60,26 @@ func TestLocate(t *testing.T) {
 }
 
 // TestWALElsewhere is fine, and said.
+func TestSame(t *testing.T) {
+	root := tree(t, "d1/pg/pg_wal", "d1/ts", "d2/ts", "ts -> $/d1/ts")
+	c := snapshot.Cluster{Data: root + "/d1/pg", Tablespaces: map[uint32]snapshot.Tablespace{9: {Name: "b", Dir: root + "/ts"}}}
+	look := func(options string) *snapshot.Layout {
+		disks := disksOf(root, "d1", "d2")
+		disks[1].Options = options
+		l, err := snapshot.Locate(t.Context(), snapshot.Here{}, disks, c)
+		require.NoError(t, err)
+		return l
+	}
+	before := look("rw")
+	require.NoError(t, before.Same(look("rw")))
+	assert.ErrorContains(t, before.Same(look("ro")), "disk d2: it was at")
+	require.NoError(t, os.Remove(root+"/ts"))
+	require.NoError(t, os.Symlink(root+"/d2/ts", root+"/ts"))
+	err := before.Same(look("rw"))
+	assert.ErrorContains(t, err, "tablespace b: it was at "+root+"/d1/ts")
+	assert.Equal(t, fault.Refused, fault.KindOf(err))
+}
+
 func TestWALElsewhere(t *testing.T) {
 	root := tree(t, "d/pg", "wal", "d/pg/pg_wal -> $/wal")
 	l, err := snapshot.Locate(t.Context(), snapshot.Here{}, disksOf(root, "d"), snapshot.Cluster{Data: root + "/d/pg"})

@@ -22,6 +22,8 @@ type Job struct {
 	Until Phase
 	// Timeout bounds the wait for that; Pause is how long a look is apart from the next.
 	Timeout, Pause time.Duration
+	// Option is the one that sets the timeout.
+	Option string
 	// Said is told what is done; may be nil.
 	Said func(string)
 }
@@ -171,7 +173,7 @@ func Await(ctx context.Context, p Provider, j Job, made []Snapshot) ([]Snapshot,
 		}
 		if time.Now().After(deadline) {
 			return nil, fault.New(fault.Unavailable, "wait for snapshots", strings.Join(waiting, ", "), "they were not %s within %s", j.Until, j.Timeout).
-				WithHint("look what keeps the provider, or raise holdfast_snapshot_timeout")
+				WithHint("look what keeps the provider, or raise %s", j.Option)
 		}
 		if j.Said != nil {
 			j.Said("waits for the snapshots " + strings.Join(waiting, ", "))
@@ -179,7 +181,7 @@ func Await(ctx context.Context, p Provider, j Job, made []Snapshot) ([]Snapshot,
 		select {
 		case <-ctx.Done():
 			return nil, fault.Wrap(fault.Cancelled, "wait for snapshots", strings.Join(waiting, ", "), context.Cause(ctx))
-		case <-time.After(j.Pause):
+		case <-time.After(min(j.Pause, max(time.Until(deadline), 0))):
 		}
 		all, err := p.List(ctx, j.Tag.Owner)
 		if err != nil && !fault.Is(err, fault.Connection) {

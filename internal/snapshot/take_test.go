@@ -29,7 +29,7 @@ func bench(t *testing.T, names ...string) (*snapshottest.Memory, snapshot.Job) {
 	m := &snapshottest.Memory{Names: names}
 	disks, err := m.Disks(t.Context())
 	require.NoError(t, err)
-	return m, snapshot.Job{Tag: snapshot.Tag{Owner: "main", ID: "20260101T000000", Attempt: 2}, Disks: disks, Until: snapshot.Completed, Timeout: time.Minute, Pause: time.Millisecond}
+	return m, snapshot.Job{Tag: snapshot.Tag{Owner: "main", ID: "20260101T000000", Attempt: 2}, Disks: disks, Until: snapshot.Completed, Timeout: time.Minute, Pause: time.Millisecond, Option: "the_timeout"}
 }
 
 func (ids) of(t *testing.T, p snapshot.Provider, job snapshot.Job) []string {
@@ -139,7 +139,7 @@ func TestAwait(t *testing.T) {
 	job.Until, job.Timeout = snapshot.Completed, 10*time.Millisecond
 	_, err := snapshot.Take(t.Context(), m, job)
 	assert.ErrorContains(t, err, "they were not completed within 10ms")
-	assert.Contains(t, fault.HintOf(err), "holdfast_snapshot_timeout")
+	assert.Contains(t, fault.HintOf(err), "the_timeout")
 	ctx, cancel := context.WithCancel(t.Context())
 	job.Timeout, job.Said = time.Hour, func(string) { cancel() }
 	_, err = snapshot.Take(ctx, m, job)
