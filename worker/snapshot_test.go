@@ -139,8 +139,10 @@ func (d *disks) bend(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := fmt.Sprintf(`#!/bin/sh
-if [ -e '%[1]s/fail' ] && [ "$3" = snapshot ] && [ "$5" = '%[2]s' ]; then echo "ERROR: cannot snapshot '$5': Disk quota exceeded" >&2; exit 1; fi
-if [ "$3" = snapshot ] && [ "$5" = "$(cat '%[1]s/wait' 2>/dev/null)" ]; then sleep 2; fi
+disk=
+if [ "$3" = snapshot ]; then disk=$4; [ "$4" != -r ] || disk=$5; fi
+if [ -e '%[1]s/fail' ] && [ "$disk" = '%[2]s' ]; then echo "ERROR: cannot snapshot '$disk': Disk quota exceeded" >&2; exit 1; fi
+if [ -n "$disk" ] && [ "$disk" = "$(cat '%[1]s/wait' 2>/dev/null)" ]; then sleep 2; fi
 '%[3]s' "$@" || exit
 if [ "$3" = snapshot ] && rm '%[1]s/kill' 2>/dev/null; then read -r _ _ _ caller _ < /proc/$PPID/stat; kill -9 "$caller"; fi
 `, d.tools, d.spaces, real)

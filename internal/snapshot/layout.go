@@ -84,7 +84,10 @@ func Locate(ctx context.Context, h Host, disks []Disk, c Cluster) (*Layout, erro
 		l.places = append(l.places, p)
 	}
 	l.wal = wal.path
-	if on(wal, at) < 0 {
+	l.Disks = slices.Clone(disks)
+	if i := on(wal, at); i >= 0 {
+		l.Disks[i].WAL, _ = below(at[i].path, wal.path)
+	} else {
 		l.Notes = append(l.Notes, fmt.Sprintf("WAL is written to %s, which lies on none of the disks: that is fine, the WAL that the backup needs is archived, and a restore makes a new directory.", wal.path))
 	}
 	for i, d := range disks {

@@ -71,6 +71,9 @@ type Disk struct {
 	Mount   string // where the file system with that directory is mounted
 	Options string // and how
 	Device  string // of a cloud, on the instance: a path below /dev
+	// WAL is the directory below Path with the cluster's WAL, "" when it is elsewhere. No
+	// restore reads it: a snapshot that leaves it out keeps no old WAL from being overwritten.
+	WAL string
 }
 
 // Snapshot is one of one disk.

@@ -101,12 +101,22 @@ func device(source string) string {
 }
 
 // Create makes the snapshot of a subvolume. It returns when the file system has
-// committed it (btrfs-subvolume(8): a snapshot is made within one transaction).
+// committed it (btrfs-subvolume(8): a snapshot is made within one transaction). Who
+// runs btrfs as somebody else may not remove the WAL from it.
 func (p *Provider) Create(ctx context.Context, tag snapshot.Tag, d snapshot.Disk) (snapshot.Snapshot, error) {
 	dir := filepath.Join(p.root(d.Path), tag.Owner, tag.String())
 	s := made(tag, dir, snapshot.NameOf(d.Name, tag.ID))
-	_, err := p.Tools.Script(ctx, "make a snapshot of", d.Name, "d="+snapshot.Words(dir)+" s="+snapshot.Words(s.Path)+`; mkdir -p -- "$d"
-[ -e "$s" ] || `+p.Tools.Command("btrfs", "-q", "subvolume", "snapshot", "-r", d.Path)+` "$s"`)
+	script := "d=" + snapshot.Words(dir) + " s=" + snapshot.Words(s.Path) + "; mkdir -p -- \"$d\"\n"
+	if d.WAL == "" || len(p.Tools.Prefix) > 0 {
+		script += `[ -e "$s" ] || ` + p.Tools.Command("btrfs", "-q", "subvolume", "snapshot", "-r", d.Path) + ` "$s"`
+	} else {
+		script += `[ -e "$s" ] || ` + p.Tools.Command("btrfs", "-q", "subvolume", "snapshot", d.Path) + ` "$s"
+if [ "$(btrfs property get -t subvol "$s" ro)" = ro=false ]; then
+  find "$s"/` + snapshot.Words(d.WAL) + ` -mindepth 1 -delete
+  btrfs property set -t subvol "$s" ro true
+fi`
+	}
+	_, err := p.Tools.Script(ctx, "make a snapshot of", d.Name, script)
 	return s, err
 }
 
@@ -115,15 +125,16 @@ func made(tag snapshot.Tag, dir, name string) snapshot.Snapshot {
 	return snapshot.Snapshot{Tag: tag, Name: name, ID: path, Path: path, Phase: snapshot.Completed}
 }
 
-// List looks into the directories of the snapshots.
+// List looks into the directories of the snapshots. One that can be written to was not
+// finished, or is on its way to be deleted.
 func (p *Provider) List(ctx context.Context, owner string) ([]snapshot.Snapshot, error) {
 	var out []snapshot.Snapshot
 	seen := map[string]bool{}
 	for _, name := range p.Names {
-		said, err := p.Tools.Script(ctx, "list snapshots of", name, "d="+snapshot.Words(name)+"; k="+snapshot.Words(p.Keep)+`
+		said, err := p.Tools.Script(ctx, "list snapshots of", name, "d="+snapshot.Words(name)+"; k="+snapshot.Words(p.Keep)+"; o="+snapshot.Words(owner)+`
 case $k in /*) r=$k ;; *) [ -d "$d" ] || exit 0; r=$(realpath -e -- "$d"); r=$(realpath -m -- "$r/$k") ;; esac
 printf '%s\0' "$r"
-if [ -d "$r"/`+snapshot.Words(owner)+` ]; then find "$r"/`+snapshot.Words(owner)+` -mindepth 2 -maxdepth 2 -type d -inum `+firstInode+` -printf '%P\0'; fi`)
+if [ -d "$r/$o" ]; then cd -- "$r/$o"; find . -mindepth 2 -maxdepth 2 -type d -inum `+firstInode+` -exec sh -ec 'for s; do printf "%s\0%s\0" "$s" "$(btrfs property get -t subvol "$s" ro)"; done' sh {} +; fi`)
 		if err != nil {
 			return nil, err
 		}
@@ -132,11 +143,17 @@ if [ -d "$r"/`+snapshot.Words(owner)+` ]; then find "$r"/`+snapshot.Words(owner)
 			continue // several disks share it
 		}
 		seen[words[0]] = true
-		for _, rel := range words[1:] {
-			dir, name := filepath.Split(rel)
-			if tag, err := snapshot.ParseTag(owner, filepath.Clean(dir)); err == nil {
-				out = append(out, made(tag, filepath.Join(words[0], owner, dir), name))
+		for i := 1; i+1 < len(words); i += 2 {
+			dir, name := filepath.Split(words[i])
+			tag, err := snapshot.ParseTag(owner, filepath.Clean(dir))
+			if err != nil {
+				continue
 			}
+			s := made(tag, filepath.Join(words[0], owner, dir), name)
+			if words[i+1] != "ro=true" {
+				s.Phase, s.Why = snapshot.Failed, "it can be written to"
+			}
+			out = append(out, s)
 		}
 	}
 	return out, nil

@@ -59,6 +59,45 @@ func TestReadOnly(t *testing.T) {
 	assert.NoDirExists(t, filepath.Dir(s.Path), "nothing is left")
 }
 
+// TestWithoutWAL: a snapshot has no WAL, and one whose maker was killed on the way is failed,
+// and finished by whoever asks for the same.
+func TestWithoutWAL(t *testing.T) {
+	t.Parallel()
+	root := mounted(t)
+	p := &Provider{Tools: snapshot.Tools{Host: snapshot.Here{}}, Names: []string{filepath.Join(root, "a's")}, Keep: "../.kept"}
+	disks, err := p.Disks(t.Context())
+	require.NoError(t, err)
+	disks[0].WAL = "da ta/pg_wal"
+	files := filepath.Join(disks[0].Path, disks[0].WAL)
+	require.NoError(t, os.MkdirAll(filepath.Join(files, "archive_status"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(files, "000000010000000000000001"), nil, 0o644))
+	tag := snapshot.Tag{Owner: "main", ID: "20260101T000000", Attempt: 1}
+	unfinished := made(tag, filepath.Join(root, ".kept/main", tag.String()), snapshot.NameOf(disks[0].Name, tag.ID))
+	require.NoError(t, os.MkdirAll(filepath.Dir(unfinished.Path), 0o755))
+	require.NoError(t, exec.Command("btrfs", "-q", "subvolume", "snapshot", disks[0].Path, unfinished.Path).Run())
+	all, err := p.List(t.Context(), "main")
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	assert.Equal(t, snapshot.Failed, all[0].Phase)
+
+	s, err := p.Create(t.Context(), tag, disks[0])
+	require.NoError(t, err)
+	left, err := os.ReadDir(filepath.Join(s.Path, disks[0].WAL))
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	assert.ErrorIs(t, os.WriteFile(filepath.Join(s.Path, "file"), nil, 0o644), unix.EROFS)
+	all, err = p.List(t.Context(), "main")
+	require.NoError(t, err)
+	assert.Equal(t, []snapshot.Snapshot{s}, all)
+	assert.FileExists(t, filepath.Join(files, "000000010000000000000001"), "the source has it")
+
+	p.Tools.Prefix = []string{"env"}
+	tag.Attempt = 2
+	s, err = p.Create(t.Context(), tag, disks[0])
+	require.NoError(t, err)
+	assert.FileExists(t, filepath.Join(s.Path, disks[0].WAL, "000000010000000000000001"), "the files may be another user's")
+}
+
 // TestWrongDisks are told with what to do.
 func TestWrongDisks(t *testing.T) {
 	t.Parallel()

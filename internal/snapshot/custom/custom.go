@@ -80,7 +80,7 @@ func (p *Provider) Create(ctx context.Context, tag snapshot.Tag, d snapshot.Disk
 	name := snapshot.NameOf(d.Name, tag.ID)
 	var a answer
 	err := p.ask(ctx, "make a snapshot of", d.Name, "holdfast_snapshot_create_command", p.CreateCmd, &a,
-		"SERVER="+tag.Owner, "BACKUP_ID="+string(tag.ID), "ATTEMPT="+strconv.Itoa(tag.Attempt), "DISK="+d.Path, "NAME="+name)
+		"SERVER="+tag.Owner, "BACKUP_ID="+string(tag.ID), "ATTEMPT="+strconv.Itoa(tag.Attempt), "DISK="+d.Path, "WAL="+d.WAL, "NAME="+name)
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
