@@ -233,6 +233,7 @@ func TestSnapshot(t *testing.T) {
 					}
 				})
 			}
+			t.Run("of an idle server", func(t *testing.T) { b.costsNothing(t, d) })
 			b.Must(t, "delete", stacktest.Server, string(got.ID))
 			if left := d.made(t); len(left) > 0 {
 				t.Errorf("left of a deleted backup: %q", left)
@@ -394,6 +395,19 @@ func (b *bed) cloned(t *testing.T, d *disks, id backup.ID) {
 		t.Error("the source has other rows than before the clone was changed")
 	}
 	b.Cluster.AmCheck(t)
+}
+
+// costsNothing: while nobody writes, a backup takes next to nothing of the disks.
+func (b *bed) costsNothing(t *testing.T, d *disks) {
+	b.Cluster.Exec(t, "CHECKPOINT") // WAL files that are not needed become new ones
+	before := d.used(t)
+	b.backup(t)
+	cost := d.used(t) - before
+	t.Logf("it takes %d KiB", cost>>10)
+	if cost > 5<<20 {
+		t.Errorf("it takes %d bytes", cost)
+	}
+	b.Must(t, "delete", stacktest.Server, "latest")
 }
 
 // used are the bytes in use on both disks.
