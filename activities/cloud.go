@@ -226,6 +226,20 @@ func (c *Catalogue) finishCloud(ctx context.Context, cat *catalog.Catalog, info 
 	return stored, err
 }
 
+// storeCloudLabel puts the label of a backup that consists of snapshots beside its record,
+// where an object store has that.
+func (c *Catalogue) storeCloudLabel(ctx context.Context, info *backupinfo.Info, ref Ref) error {
+	s, err := c.Servers.Server(ref.Server)
+	if err != nil {
+		return err
+	}
+	b, err := bucket.Of(ctx, s, c.Stores, &objstore.Policy{Patience: recordPatience})
+	if err != nil || b == nil || info.BackupLabel == nil {
+		return err
+	}
+	return b.PutLabel(ctx, ref.ID, *info.BackupLabel)
+}
+
 // abortCloud gives up what a copy has not finished. A store that does not answer
 // keeps no backup from being recorded as FAILED.
 func (c *Catalogue) abortCloud(ctx context.Context, s *config.Server, ref Ref) error {
@@ -253,13 +267,18 @@ func (p *Proof) proveCloud(ctx context.Context, s *config.Server, cat *catalog.C
 	return Proven{Objects: found.Objects, Bytes: found.Bytes}, err
 }
 
-// checkCloud makes sure that the store can be written to and the cluster read.
-func (p *Preflight) checkCloud(ctx context.Context, s *config.Server, f postgres.Facts) error {
+// checkStore makes sure that the store of a server's backups, if one has them, can be written to.
+func (p *Preflight) checkStore(ctx context.Context, s *config.Server) error {
 	b, err := bucket.Of(ctx, s, p.Stores, &objstore.Policy{Patience: recordPatience})
-	if err != nil {
+	if err != nil || b == nil {
 		return err
 	}
-	if err := b.Probe(ctx); err != nil {
+	return b.Probe(ctx)
+}
+
+// checkCloud makes sure that the store can be written to and the cluster read.
+func (p *Preflight) checkCloud(ctx context.Context, s *config.Server, f postgres.Facts) error {
+	if err := p.checkStore(ctx, s); err != nil {
 		return err
 	}
 	control := filepath.Join(f.DataDirectory, "global", "pg_control")

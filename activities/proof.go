@@ -97,12 +97,12 @@ func (p *Proof) ProveBackup(ctx context.Context, ref Ref) (Proven, error) {
 	}
 	var proven Proven
 	switch {
+	case isSnapshot(info):
+		proven, err = p.proveSnapshots(beating, s, cat, info, archive, ref)
 	case s.BasebackupsCloud != nil:
 		if proven, err = p.proveCloud(beating, s, cat, info); err == nil {
 			err = proven.addWAL(beating, info, archive)
 		}
-	case isSnapshot(info):
-		proven, err = p.proveSnapshots(beating, s, cat, info, archive, ref)
 	default:
 		proven, err = proveFiles(beating, cat, info, gpg.Of(s), archive, func(n int64) { done.Add(n) })
 	}

@@ -153,6 +153,8 @@ func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 			if err := c.generateManifest(cat, info, ref, stopped.Label, f); err != nil {
 				return err
 			}
+		} else if err := c.storeCloudLabel(ctx, info, ref); err != nil {
+			return err
 		}
 		if err := cat.SaveExtra(ref.ID, extra); err != nil {
 			return err

@@ -77,9 +77,6 @@ yet. Give the command as the user that PostgreSQL runs as: DEST belongs to who g
 		Annotations: exitCodes("0 DEST is complete", "1 the restore failed", "2 wrong options", "3 no such server or backup", "4 DEST is not empty, the target is out of reach, or the backup cannot be restored", "130 interrupted"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.server, o.backup, o.dest = args[0], args[1], args[2]
-			if o.from.given() && o.disks.given() {
-				return fault.New(fault.Usage, "read", "--from", "a backup in an object store consists of no snapshots here").WithHint("leave out --from, or the options of an instance")
-			}
 			if o.from.given() {
 				return a.restoreFrom(cmd.Context(), o)
 			}
@@ -137,15 +134,11 @@ func (a *app) restore(ctx context.Context, o restoreOptions) error {
 	}
 	switch {
 	case record == nil && o.disks.given():
-		return fault.New(fault.Usage, "restore", "backup "+string(info.ID), "it consists of no snapshots of a cloud").WithHint("leave out the options of an instance")
+		return noSnapshots(info)
 	case record != nil && o.disks.create:
 		return a.createDisks(ctx, s, info.ID, record, o.disks)
 	case record != nil:
-		at := dirs{dest: req.Dest, tablespaces: req.Tablespaces}
-		for _, t := range info.Tablespaces {
-			at.located = append(at.located, t.Location)
-		}
-		if err := o.disks.mountedSnapshots(ctx, s, info.ID, record, at); err != nil {
+		if err := o.disks.mountedSnapshots(ctx, s, info, record, req); err != nil {
 			return err
 		}
 		req.Mounted = true
@@ -259,9 +252,12 @@ func destination(path string) (string, error) {
 
 // planRestore looks at the backup and at the archive.
 func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info, req restoreplan.Request) (*restoreplan.Plan, restore.Source, error) {
-	src, err := sourceOf(ctx, s, cat, info)
-	if err == nil && req.Mounted {
+	src := restore.Source{Info: info}
+	var err error
+	if req.Mounted {
 		src.Snapshot, err = mountedSource(cat, info)
+	} else {
+		src, err = sourceOf(ctx, s, cat, info)
 	}
 	if err != nil {
 		return nil, src, err

@@ -6,8 +6,11 @@ import (
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
+	"github.com/holdfast-pg/holdfast/internal/snapshot/providers"
 )
 
 // keepFrom is keep in a store.
@@ -63,6 +66,7 @@ func (a *app) deleteFrom(ctx context.Context, name string, refs []string, o from
 		}
 		ids = append(ids, info.ID)
 	}
+	b.Disks = recordedDisks{b.Server}
 	done, err := b.Delete(ctx, ids, time.Now())
 	if done != nil {
 		a.tellDeletion(b.Server, done.Plan, done.Deleted, done.Files)
@@ -72,4 +76,32 @@ func (a *app) deleteFrom(ctx context.Context, name string, refs []string, o from
 			WithHint("give the command again")
 	}
 	return err
+}
+
+// recordedDisks are the snapshots that records name, wherever those are.
+type recordedDisks struct{ server string }
+
+// Unlocked implements bucket.Disks.
+func (d recordedDisks) Unlocked(ctx context.Context, info *backupinfo.Info) error {
+	return d.with(ctx, info, snapshot.CheckRecordUnlocked)
+}
+
+// Delete implements bucket.Disks.
+func (d recordedDisks) Delete(ctx context.Context, info *backupinfo.Info) error {
+	return d.with(ctx, info, func(ctx context.Context, p snapshot.Provider, r *snapshot.Record) error {
+		return snapshot.RemoveRecorded(ctx, p, info.ID, r)
+	})
+}
+
+func (d recordedDisks) with(ctx context.Context, info *backupinfo.Info, do func(context.Context, snapshot.Provider, *snapshot.Record) error) error {
+	record, err := snapshot.FromBackupInfo(*info.Snapshots)
+	if err != nil {
+		return err
+	}
+	disks, err := providers.OpenHere(ctx, settingsOf(d.server, record))
+	if err != nil {
+		return err
+	}
+	defer disks.Close()
+	return do(ctx, disks.Provider, record)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/restore"
 	"github.com/holdfast-pg/holdfast/internal/restoreplan"
+	"github.com/holdfast-pg/holdfast/internal/snapshot"
 )
 
 // jobsFrom is how many objects are transferred at once, unless --jobs says it.
@@ -39,6 +40,22 @@ func (a *app) restoreFrom(ctx context.Context, o restoreOptions) error {
 	}
 	if b, err = o.from.bucket(ctx, o.server, transferPatience); err != nil { // it is there: now it is worth waiting for
 		return err
+	}
+	if info.Snapshots != nil {
+		record, err := snapshot.FromBackupInfo(*info.Snapshots)
+		if err != nil {
+			return err
+		}
+		s := settingsOf(b.Server, record)
+		if o.disks.create {
+			return a.createDisks(ctx, s, info.ID, record, o.disks)
+		}
+		if err := o.disks.mountedSnapshots(ctx, s, info, record, req); err != nil {
+			return err
+		}
+		req.Mounted = true
+	} else if o.disks.given() {
+		return noSnapshots(info)
 	}
 	parts, err := b.Chain(ctx, info)
 	if err != nil {
@@ -89,6 +106,10 @@ func planFrom(ctx context.Context, b *bucket.Bucket, parts []*backupinfo.Info, r
 	plan, err := restoreplan.Make(info, req, w.ForRestore())
 	if err != nil {
 		return nil, restore.Source{}, err
+	}
+	if req.Mounted {
+		label, err := b.Label(ctx, info.ID)
+		return plan, restore.Source{Info: info, WAL: w, Snapshot: &restore.Snapshot{Label: label, Mounted: true}}, err
 	}
 	for _, part := range parts {
 		objects, err := b.Restorable(ctx, part)

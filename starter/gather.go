@@ -79,6 +79,7 @@ func gather(ctx context.Context, s *config.Server, state string, timeout time.Du
 				f.Local.PGDataErr = lookIntoCluster(f.Postgres.Facts.DataDirectory)
 				f.Local.CloudErr = probeStore(ctx, s)
 			case config.MethodSnapshot:
+				f.Local.CloudErr = probeStore(ctx, s)
 				lookAtDisks(ctx, s, &f)
 			case config.MethodRsync:
 				f.Local.SSH = logIn(ctx, s, f.Postgres.Facts.DataDirectory, f.Store.Backups)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
@@ -16,6 +17,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/restore"
+	"github.com/holdfast-pg/holdfast/internal/restoreplan"
 	"github.com/holdfast-pg/holdfast/internal/snapshot"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/providers"
 )
@@ -41,6 +43,23 @@ func cloudSnapshots(cat *catalog.Catalog, info *backupinfo.Info) (*snapshot.Reco
 		return snapshot.FromBackupInfo(*info.Snapshots)
 	}
 	return nil, nil
+}
+
+func noSnapshots(info *backupinfo.Info) error {
+	return fault.New(fault.Usage, "restore", "backup "+string(info.ID), "it consists of no snapshots of a cloud").WithHint("leave out the options of an instance")
+}
+
+// callsTake is how long what a cloud does may take where no configuration says it.
+const callsTake = time.Hour
+
+// settingsOf are what a backup's record tells of the place of its snapshots, for a server
+// without a configuration.
+func settingsOf(server string, record *snapshot.Record) *config.Server {
+	s := &config.Server{Name: server}
+	s.SnapshotProvider, s.AWSAwaitSnapshotsTimeout, s.HoldfastSnapshotTimeout = record.Provider, callsTake, callsTake
+	s.AWSRegion, s.GCPProject = record.Place("region"), record.Place("project")
+	s.AzureSubscriptionID, s.AzureResourceGroup = record.Place("subscription_id"), record.Place("resource_group")
+	return s
 }
 
 // disksOf is the provider of the instance where a backup is restored: this host. close ends it.
@@ -69,8 +88,9 @@ func (o instanceOptions) disksOf(ctx context.Context, s *config.Server, record *
 
 // mountedSnapshots makes sure that disks made of a backup's snapshots are mounted here
 // as its were, and the destination is on one of them.
-func (o instanceOptions) mountedSnapshots(ctx context.Context, s *config.Server, id backup.ID, record *snapshot.Record, req dirs) error {
-	if len(req.tablespaces) > 0 {
+func (o instanceOptions) mountedSnapshots(ctx context.Context, s *config.Server, info *backupinfo.Info, record *snapshot.Record, req restoreplan.Request) error {
+	id := info.ID
+	if len(req.Tablespaces) > 0 {
 		return fault.New(fault.Usage, "read", "--tablespace", "a backup that consists of snapshots is restored where its disks are mounted").WithHint("leave it out")
 	}
 	if o.instance == "" {
@@ -98,7 +118,11 @@ func (o instanceOptions) mountedSnapshots(ctx context.Context, s *config.Server,
 		return fault.New(fault.Refused, "restore", string(id), "%s", strings.Join(wrong, "; ")).
 			WithHint("attach disks that were made of the snapshots to %s and mount them as they were; --create-disks makes them and says how", o.instance)
 	}
-	for _, dir := range append([]string{req.dest}, req.located...) {
+	dirs := []string{req.Dest}
+	for _, t := range info.Tablespaces {
+		dirs = append(dirs, t.Location)
+	}
+	for _, dir := range dirs {
 		m, err := snapshot.MountOf(ctx, snapshot.Here{PathPrefix: s.PathPrefix}, dir)
 		if err != nil {
 			return fault.New(fault.Refused, "restore to", dir, "%w", err).WithHint("the directory comes with the disk that was made of its snapshot: mount that first")
@@ -109,13 +133,6 @@ func (o instanceOptions) mountedSnapshots(ctx context.Context, s *config.Server,
 		}
 	}
 	return nil
-}
-
-// dirs are where a restore goes.
-type dirs struct {
-	dest        string
-	located     []string // tablespaces
-	tablespaces map[string]string
 }
 
 // sourceIsMounted says what is wrong with the disk of one snapshot; "" for nothing.

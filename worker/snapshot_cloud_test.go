@@ -261,11 +261,12 @@ func TestSnapshotCloud(t *testing.T) {
 }
 
 // newRentedBed is a bed whose cluster lies on the disks of a cloud.
-func newRentedBed(t *testing.T, c *cloudAPI, version string) (*bed, [2]cloudDisk) {
+func newRentedBed(t *testing.T, c *cloudAPI, version string, settings ...string) (*bed, [2]cloudDisk) {
 	o := stacktest.Options{Version: version, Method: config.MethodSnapshot, Env: c.env}
 	disks := newCloudDisks(t, c, &o)
 	far := sshtest.Start(t, sshtest.Options{As: pgtest.Credential(t)})
 	c.settings = append(c.settings, "snapshot_instance = pg", "snapshot_disks = "+disks[0].name+","+disks[1].name, "ssh_command = "+far.Command(), "path_prefix = "+pgtest.BinDir(t, o.Version))
+	c.settings = append(c.settings, settings...)
 	o.Settings = c.settings
 	b := newBedWith(t, o)
 	b.rented = c
@@ -396,13 +397,26 @@ func (b *bed) locked(t *testing.T, api *cloudAPI) {
 
 // fromDisks restores on another instance, which is this host as well: the disks of the
 // source make room for those that are made of the snapshots.
-func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id string) {
+func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id string, from ...string) {
 	api.addInstance("new")
 	dest := b.Cluster.DataDir
 	args := []string{"restore", stacktest.Server, id, dest, "--snapshot-recovery-instance", "new"}
+	run, must := b.Holdfast, b.Must
+	if len(from) > 0 {
+		run = func(t testing.TB, args ...string) stacktest.Result {
+			return b.HoldfastAs(t, pgtest.Credential(t), append(args[:len(args):len(args)], from...)...)
+		}
+		must = func(t testing.TB, args ...string) stacktest.Result {
+			r := run(t, args...)
+			if r.Code != 0 {
+				t.Fatalf("%q: exit code %d: %s", args, r.Code, r.Stderr)
+			}
+			return r
+		}
+	}
 	refused := func(why string, args ...string) {
 		t.Helper()
-		if r := b.Holdfast(t, args...); r.Code == 0 || !strings.Contains(r.Stderr, why) {
+		if r := run(t, args...); r.Code == 0 || !strings.Contains(r.Stderr, why) {
 			t.Errorf("exit code %d, not refused with %q: %s", r.Code, why, r.Stderr)
 		}
 	}
@@ -410,8 +424,8 @@ func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id stri
 	refused(api.nobody, append(args[:5:5], "nobody")...)
 	refused("no disk of the instance was made of snapshot", args...)
 	refused("--tablespace", append(args[:6:6], "--tablespace", "x:/y")...)
-	out := b.Must(t, append(args[:6:6], "--create-disks")...).Stdout
-	again := b.Must(t, append(args[:6:6], "--create-disks")...).Stdout
+	out := must(t, append(args[:6:6], "--create-disks")...).Stdout
+	again := must(t, append(args[:6:6], "--create-disks")...).Stdout
 	if out != again {
 		t.Errorf("disks are made twice: %s%s", out, again)
 	}
@@ -433,7 +447,7 @@ func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id stri
 		}
 	}
 	refused("and not on a disk of the backup", append(append([]string{}, args[:3]...), pgtest.Dir(t), "--snapshot-recovery-instance", "new")...)
-	b.Must(t, args...)
+	must(t, args...)
 	c := pgtest.NewFromDataDir(t, b.Cluster.Version, dest)
 	if rows := c.Fingerprint(t); rows != b.rows {
 		t.Error("the restored rows are not those of the source")

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 )
@@ -17,7 +18,17 @@ import (
 type Bucket struct {
 	Server string
 	URL    string // of the store, for people
-	store  objstore.Store
+	// Disks deletes the snapshots that a backup consists of. Nil: such a backup is not deleted.
+	Disks Disks
+	store objstore.Store
+}
+
+// Disks is the way to the snapshots of disks that records name.
+type Disks interface {
+	// Unlocked is fault.Refused while the snapshots of a backup cannot be deleted.
+	Unlocked(ctx context.Context, info *backupinfo.Info) error
+	// Delete deletes them; one that is not there is fine.
+	Delete(ctx context.Context, info *backupinfo.Info) error
 }
 
 // Open names the part of a store that belongs to a server; it reads nothing.
@@ -26,7 +37,7 @@ func Open(store objstore.Store, url, server string) (*Bucket, error) {
 		return nil, fault.New(fault.Usage, "read", "SERVER "+server, "it is no name below a URL").
 			WithHint("SERVER is what follows the URL: the backups of SERVER lie below URL/SERVER/base")
 	}
-	return &Bucket{server, url, store}, nil
+	return &Bucket{Server: server, URL: url, store: store}, nil
 }
 
 func (b *Bucket) base() string                  { return b.Server + "/base/" }

@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/objstore/file"
+	"github.com/holdfast-pg/holdfast/internal/pylit"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
 
@@ -273,6 +274,69 @@ func TestKeep(t *testing.T) {
 	w.put("main/base/"+string(day(1))+"/annotations/keep", "so so")
 	if _, err := w.Delete(t.Context(), []backup.ID{day(1)}, later); !fault.Is(err, fault.Corrupt) {
 		t.Errorf("a mark that cannot be read: %v", err)
+	}
+}
+
+// diskLog notes what is asked of snapshots.
+type diskLog struct {
+	log    []string
+	locked error
+	failed error
+}
+
+func (d *diskLog) Unlocked(_ context.Context, info *backupinfo.Info) error {
+	d.log = append(d.log, "unlocked "+string(info.ID))
+	return d.locked
+}
+
+func (d *diskLog) Delete(_ context.Context, info *backupinfo.Info) error {
+	d.log = append(d.log, "delete "+string(info.ID))
+	return d.failed
+}
+
+// TestDeleteOfSnapshots: they go before the record, that stays while they cannot; what is
+// refused for any reason touches neither.
+func TestDeleteOfSnapshots(t *testing.T) {
+	w := newWorld(t)
+	info, err := pylit.Parse("{'provider': 'aws', 'snapshots': []}")
+	w.must(err)
+	for n := range 2 {
+		w.add(n+1, func(i *backupinfo.Info) { i.Snapshots = &info })
+	}
+	try := func(d bucket.Disks) error {
+		w.Disks = d
+		_, err := w.Delete(t.Context(), []backup.ID{day(1)}, later)
+		return err
+	}
+	status := func() backup.Status {
+		one, err := w.Get(t.Context(), day(1))
+		w.must(err)
+		return one.Status
+	}
+	if err := try(nil); !fault.Is(err, fault.Refused) {
+		t.Errorf("without a way to them: %v", err)
+	}
+	w.must(w.SetKeep(t.Context(), day(1), catalog.KeepFull))
+	d := &diskLog{}
+	if err := try(d); !fault.Is(err, fault.Refused) || len(d.log) > 0 {
+		t.Errorf("a kept one: %v, %q", err, d.log)
+	}
+	w.must(w.Release(t.Context(), day(1)))
+	d.locked = fault.New(fault.Refused, "delete", "snapshot", "it is locked")
+	if err := try(d); !fault.Is(err, fault.Refused) || len(d.log) != 1 || status() != backup.Done {
+		t.Errorf("a locked one: %v, %q, %s", err, d.log, status())
+	}
+	d = &diskLog{failed: errors.New("no answer")}
+	if err := try(d); !errors.Is(err, d.failed) || len(d.log) != 2 || status() != backup.Failed {
+		t.Errorf("one that cannot be deleted: %v, %q, %s", err, d.log, status())
+	}
+	d.failed = nil
+	w.must(try(d))
+	if d.log[len(d.log)-1] != "delete "+string(day(1)) {
+		t.Errorf("%q", d.log)
+	}
+	if _, err := w.Get(t.Context(), day(1)); !fault.Is(err, fault.NotFound) {
+		t.Errorf("its record: %v", err)
 	}
 }
 

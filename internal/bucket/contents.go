@@ -65,7 +65,7 @@ func (b *Bucket) Contents(ctx context.Context, id backup.ID) (*Contents, error) 
 		switch {
 		case m == nil || err != nil:
 			c.ours = c.ours || strings.HasPrefix(name, "holdfast/")
-			if name != "backup.info" && !strings.HasPrefix(name, "annotations/") && !strings.HasPrefix(name, "holdfast/") {
+			if name != "backup.info" && name != labelObject && !strings.HasPrefix(name, "annotations/") && !strings.HasPrefix(name, "holdfast/") {
 				c.Unknown = append(c.Unknown, o.Key)
 			}
 			continue

@@ -75,6 +75,11 @@ func (b *Bucket) Delete(ctx context.Context, ids []backup.ID, now time.Time) (*D
 		if err := b.refuseLocked(ctx, id, all[id].contents.Keys, now); err != nil {
 			return nil, err
 		}
+		if info := all[id].info; consistsOfSnapshots(info) {
+			if err := b.Disks.Unlocked(ctx, info); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if err := b.spareWAL(ctx, survey, plan, now); err != nil {
 		return nil, err
@@ -107,6 +112,7 @@ func (b *Bucket) input(ctx context.Context, s *Survey, ids []backup.ID, w *WAL, 
 	kept, err := b.Kept(ctx, s.Backups)
 	for _, info := range s.Backups {
 		one := retention.Of(info)
+		one.Snapshots = one.Snapshots && b.Disks == nil
 		if target := kept[info.ID]; target != "" {
 			one.Keep = retention.Word("KEEP:" + strings.ToUpper(string(target)))
 		}
@@ -140,6 +146,9 @@ func (b *Bucket) look(ctx context.Context, s *Survey, id backup.ID) (*doomed, er
 	}
 	return d, nil
 }
+
+// consistsOfSnapshots is about a backup, nil when it has no record.
+func consistsOfSnapshots(info *backupinfo.Info) bool { return info != nil && info.Snapshots != nil }
 
 // busy says why somebody may be making the backup; "" when that cannot be.
 func busy(d *doomed, now time.Time) string {
@@ -212,6 +221,11 @@ func (b *Bucket) carryOut(ctx context.Context, plan *retention.Plan, all map[bac
 		}
 	}
 	for _, id := range plan.Doomed {
+		if info := all[id].info; consistsOfSnapshots(info) {
+			if err := b.Disks.Delete(ctx, info); err != nil {
+				return done, err
+			}
+		}
 		if err := b.empty(ctx, id, all[id], done); err != nil {
 			return done, err
 		}

@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"context"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,33 @@ func (b *Bucket) Store() objstore.Store { return b.store }
 
 // Dir is what the keys of a backup begin with.
 func (b *Bucket) Dir(id backup.ID) string { return b.dir(id) }
+
+// labelObject is the object with the backup label, which only backups that consist of
+// snapshots have: in others it is among the files.
+const labelObject = "backup_label"
+
+// PutLabel stores the label of a backup.
+func (b *Bucket) PutLabel(ctx context.Context, id backup.ID, label string) error {
+	_, err := b.store.Put(ctx, b.dir(id)+labelObject, strings.NewReader(label), objstore.PutOptions{})
+	return err
+}
+
+// Label is the label of a backup that consists of snapshots; nil when none is stored.
+func (b *Bucket) Label(ctx context.Context, id backup.ID) ([]byte, error) {
+	r, _, err := b.store.Get(ctx, b.dir(id)+labelObject, objstore.Whole())
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	label, err := io.ReadAll(io.LimitReader(r, mostLabel))
+	return label, fault.Wrap(fault.Unavailable, "read", b.dir(id)+labelObject, err)
+}
+
+// mostLabel bounds what is read of a label; PostgreSQL's have less than a kilobyte.
+const mostLabel = 1 << 20
 
 // IsOfCatalog reports whether a name below a backup's keys is no part of its copy: its
 // record and its annotations.

@@ -21,6 +21,7 @@ func (f Facts) copying(l *list) {
 	case "snapshot":
 		f.disks(l)
 		f.exclusive(l)
+		l.failing("cloud storage configuration", f.Local.CloudErr != nil, reason(f.Local.CloudErr))
 	case "postgres":
 		l.add("pg_basebackup", f.Local.BaseErr == nil, reason(f.Local.BaseErr))
 		f.compatible(l)

@@ -20,8 +20,8 @@ func (s *Server) UnsupportedForBackup() []Problem {
 			out = append(out, s.blame(o, false, "this version does not implement it for a backup", hint))
 		}
 	}
-	if s.BasebackupsCloud != nil && s.BackupMethod != MethodLocalToCloud {
-		out = append(out, s.blame(s.option(&s.BasebackupsDirectory), false, "this version backs up into object stores with local-to-cloud only", "use a directory, or backup_method = local-to-cloud"))
+	if s.BasebackupsCloud != nil && s.BackupMethod != MethodLocalToCloud && !s.ofCloudDisks() {
+		out = append(out, s.blame(s.option(&s.BasebackupsDirectory), false, "this version backs up into object stores with local-to-cloud, and keeps the records of snapshots of aws, azure and gcp there", "use a directory, or backup_method = local-to-cloud"))
 	}
 	if s.WALsCloud != nil && s.Encryption != "" && s.Encryption != "none" {
 		out = append(out, s.blame(s.option(&s.Encryption), false, "WAL in an object store is not encrypted with gpg",
@@ -32,6 +32,11 @@ func (s *Server) UnsupportedForBackup() []Problem {
 	}
 	sortProblems(out)
 	return out
+}
+
+// ofCloudDisks reports whether backups are snapshots that Barman's cloud tools know.
+func (s *Server) ofCloudDisks() bool {
+	return s.BackupMethod == MethodSnapshot && slices.Contains([]string{"aws", "azure", "gcp"}, s.SnapshotProvider)
 }
 
 func (s *Server) refuses(o *Option) (hint string, refused bool) {

@@ -21,6 +21,8 @@ type Locker interface {
 	// its lock; without such a setting it returns it as it is. One that is locked
 	// already is fine.
 	Lock(ctx context.Context, s Snapshot) (Snapshot, error)
+	// Locks returns snapshots with the locks that hold now. One that is not there has none.
+	Locks(ctx context.Context, list []Snapshot) ([]Snapshot, error)
 }
 
 // LockAll locks snapshots where their provider can.
@@ -48,9 +50,14 @@ func CheckUnlocked(ctx context.Context, p Provider, owner string, id backup.ID) 
 	if err != nil {
 		return err
 	}
+	return refuseLocked(slices.DeleteFunc(all, func(s Snapshot) bool { return s.Tag.ID != id }))
+}
+
+// refuseLocked is about the one that is locked for longest.
+func refuseLocked(all []Snapshot) error {
 	var last *Snapshot
 	for i, s := range all {
-		if s.Tag.ID == id && s.locked() && (last == nil || s.Lock.Until.After(last.Lock.Until)) {
+		if s.locked() && (last == nil || s.Lock.Until.After(last.Lock.Until)) {
 			last = &all[i]
 		}
 	}
@@ -58,6 +65,19 @@ func CheckUnlocked(ctx context.Context, p Provider, owner string, id backup.ID) 
 		return nil
 	}
 	return last.refuse()
+}
+
+// CheckRecordUnlocked is CheckUnlocked for the snapshots that a record names, whoever made them.
+func CheckRecordUnlocked(ctx context.Context, p Provider, r *Record) error {
+	l, can := p.(Locker)
+	if !can {
+		return nil
+	}
+	all, err := l.Locks(ctx, r.made())
+	if err != nil {
+		return err
+	}
+	return refuseLocked(all)
 }
 
 func (s Snapshot) locked() bool { return s.Lock != nil && time.Now().Before(s.Lock.Until) }

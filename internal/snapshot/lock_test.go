@@ -36,13 +36,22 @@ func TestLocks(t *testing.T) {
 	}
 	until := made[0].Lock.Until.UTC().Format("2006-01-02 15:04:05Z")
 	m.Log = nil
-	for _, err := range []error{snapshot.CheckUnlocked(t.Context(), m, "main", job.Tag.ID), snapshot.RemoveAll(t.Context(), m, "main", job.Tag.ID, nil)} {
+	recorded := snapshot.NewRecord("aws", "pg", &snapshot.Layout{Disks: job.Disks}, made)
+	for _, err := range []error{snapshot.CheckUnlocked(t.Context(), m, "main", job.Tag.ID), snapshot.RemoveAll(t.Context(), m, "main", job.Tag.ID, nil),
+		snapshot.CheckRecordUnlocked(t.Context(), m, recorded)} {
 		assert.Equal(t, fault.Refused, fault.KindOf(err))
 		assert.ErrorContains(t, err, "it is locked (governance) until "+until)
 		assert.Contains(t, fault.HintOf(err), until)
 	}
 	assert.Equal(t, []string{"list main", "list main"}, m.Log, "nobody tries to delete it")
 	require.NoError(t, snapshot.CheckUnlocked(t.Context(), m, "main", "20250101T000000"), "others are not asked for")
+
+	m.Expire()
+	require.NoError(t, snapshot.CheckRecordUnlocked(t.Context(), m, recorded))
+	require.Error(t, snapshot.RemoveRecorded(t.Context(), m, "20250101T000000", recorded), "they are of another backup")
+	require.Len(t, m.IDs(), 2)
+	require.NoError(t, snapshot.RemoveRecorded(t.Context(), m, job.Tag.ID, recorded))
+	require.Empty(t, m.IDs())
 }
 
 // TestRemoveAllGoesOn: one that cannot be removed keeps no other.

@@ -70,6 +70,14 @@ func NewRecord(provider, instance string, l *Layout, made []Snapshot) *Record {
 	return r
 }
 
+// made are the snapshots, as a provider has them. Whose they are a record does not tell.
+func (r *Record) made() (out []Snapshot) {
+	for _, s := range r.Snapshots {
+		out = append(out, Snapshot{Name: s.Provider.Name, ID: s.Provider.ID, Path: s.Provider.Path})
+	}
+	return out
+}
+
 // Data is the snapshot of the data directory, and that directory in it; "" when
 // the provider shows no files.
 func (r *Record) Data() (s RecordedSnapshot, dir string) { return r.find(dataKey) }
@@ -170,6 +178,17 @@ func FromBackupInfo(v pylit.Value) (*Record, error) {
 		return nil, fault.New(fault.Corrupt, "read", "snapshots_info", "it names no provider, or no snapshots")
 	}
 	return r, nil
+}
+
+// Place is what snapshots_info tells of where the disks are, such as region; "" for nothing.
+func (r *Record) Place(key string) string {
+	v, err := pylit.Parse(r.Barman)
+	if err != nil {
+		return ""
+	}
+	info, _ := v.Get("provider_info")
+	place, _ := info.Get(key)
+	return place.Str
 }
 
 // Value is the record as snapshots_info would have it.

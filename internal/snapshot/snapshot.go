@@ -174,17 +174,26 @@ func RemoveAll(ctx context.Context, p Provider, owner string, id backup.ID, reco
 	}
 	all = slices.DeleteFunc(all, func(s Snapshot) bool { return s.Tag.ID != id })
 	if recorded != nil {
-		for _, r := range recorded.Snapshots {
-			if !slices.ContainsFunc(all, func(s Snapshot) bool { return s.ID == r.Provider.ID }) {
-				all = append(all, Snapshot{Tag: Tag{ID: id}, Name: r.Provider.Name, ID: r.Provider.ID, Path: r.Provider.Path})
+		for _, r := range recorded.made() {
+			if !slices.ContainsFunc(all, func(s Snapshot) bool { return s.ID == r.ID }) {
+				all = append(all, r)
 			}
 		}
 	}
+	return removeEach(ctx, p, id, all)
+}
+
+func removeEach(ctx context.Context, p Provider, id backup.ID, all []Snapshot) error {
 	var errs []error
 	for _, s := range all {
 		errs = append(errs, Remove(ctx, p, id, s))
 	}
 	return errors.Join(errs...)
+}
+
+// RemoveRecorded deletes the snapshots that the record of a backup names, whoever made them.
+func RemoveRecorded(ctx context.Context, p Provider, id backup.ID, r *Record) error {
+	return removeEach(ctx, p, id, r.made())
 }
 
 // below returns where path lies in dir, by path components.

@@ -235,6 +235,14 @@ func (f fenced) Lock(ctx context.Context, s Snapshot) (Snapshot, error) {
 	return s, err
 }
 
+// Locks is Locker's; it changes nothing.
+func (f fenced) Locks(ctx context.Context, list []Snapshot) ([]Snapshot, error) {
+	if l, can := f.Provider.(Locker); can {
+		return l.Locks(ctx, list)
+	}
+	return list, nil
+}
+
 type fencedSet struct {
 	fenced
 	set Atomic

@@ -185,13 +185,24 @@ func (s *Stack) Holdfast(t testing.TB, args ...string) Result {
 	return s.Within(t, 2*patience, args...)
 }
 
+// HoldfastAs is Holdfast as another user.
+func (s *Stack) HoldfastAs(t testing.TB, who *syscall.Credential, args ...string) Result {
+	t.Helper()
+	return s.run(t, 2*patience, who, args)
+}
+
 // Within is Holdfast with a bound on the time; a command that exceeds it is killed.
 func (s *Stack) Within(t testing.TB, patience time.Duration, args ...string) Result {
+	t.Helper()
+	return s.run(t, patience, nil, args)
+}
+
+func (s *Stack) run(t testing.TB, patience time.Duration, who *syscall.Credential, args []string) Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(s.Bin, "holdfast"), append([]string{"-c", s.Config}, args...)...)
-	cmd.Env = s.environ()
+	cmd.Env, cmd.SysProcAttr = s.environ(), &syscall.SysProcAttr{Credential: who}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

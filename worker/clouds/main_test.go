@@ -49,7 +49,7 @@ func TestRefused(t *testing.T) {
 	t.Setenv("AWS_CONFIG_FILE", filepath.Join(t.TempDir(), "none"))
 	for name, change := range map[string]func(*config.Server){
 		"region":               func(s *config.Server) { s.SnapshotProvider = "aws" },
-		"gcp_zone":             func(s *config.Server) { s.SnapshotProvider, s.GCPProject = "gcp", "prod" },
+		"gcp_project":          func(s *config.Server) { s.SnapshotProvider, s.GCPZone = "gcp", "europe-west1-b" },
 		"azure_resource_group": func(s *config.Server) { s.SnapshotProvider, s.AzureSubscriptionID = "azure", "0000-1111" },
 	} {
 		var s config.Server

@@ -326,7 +326,7 @@ func (p *Provider) List(ctx context.Context, owner string) ([]snapshot.Snapshot,
 	if err != nil || !slices.ContainsFunc(out, func(s snapshot.Snapshot) bool { return s.Phase == snapshot.Completed }) {
 		return out, err
 	}
-	return p.locks(ctx, out)
+	return p.Locks(ctx, out)
 }
 
 // escaped lets a filter take a value as it is.
@@ -350,7 +350,7 @@ func (p *Provider) Delete(ctx context.Context, s snapshot.Snapshot) error {
 	case said(err, "InvalidSnapshot.NotFound"):
 		return nil
 	case said(err, "SnapshotLocked"):
-		if found, lockErr := p.locks(ctx, []snapshot.Snapshot{s}); lockErr == nil && found[0].Lock != nil {
+		if found, lockErr := p.Locks(ctx, []snapshot.Snapshot{s}); lockErr == nil && found[0].Lock != nil {
 			return fault.New(fault.Refused, "delete snapshot", s.Name, "it is locked (%s) until %s", found[0].Lock.Mode, found[0].Lock.Until.UTC().Format(time.DateTime+"Z")).
 				WithHint("delete the backup after that; the backup stays until then")
 		}

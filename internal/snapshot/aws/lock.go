@@ -51,7 +51,7 @@ func (p *Provider) Lock(ctx context.Context, s snapshot.Snapshot) (snapshot.Snap
 	if p.Locking == nil {
 		return s, nil
 	}
-	found, err := p.locks(ctx, []snapshot.Snapshot{s})
+	found, err := p.Locks(ctx, []snapshot.Snapshot{s})
 	if err != nil || found[0].Lock != nil && strings.EqualFold(found[0].Lock.Mode, p.Locking.Mode) {
 		return found[0], err
 	}
@@ -66,9 +66,9 @@ func (p *Provider) Lock(ctx context.Context, s snapshot.Snapshot) (snapshot.Snap
 	return s, nil
 }
 
-// locks adds the locks that hold now. Who may not ask for them learns of them when a
+// Locks is Locker's. Who may not ask for them learns of them when a
 // deletion is refused.
-func (p *Provider) locks(ctx context.Context, list []snapshot.Snapshot) ([]snapshot.Snapshot, error) {
+func (p *Provider) Locks(ctx context.Context, list []snapshot.Snapshot) ([]snapshot.Snapshot, error) {
 	out := slices.Clone(list)
 	ids := make([]string, len(list))
 	for i, s := range list {

@@ -209,3 +209,8 @@ func (c amazon) CreateSet(ctx context.Context, tag snapshot.Tag, disks []snapsho
 func (c amazon) Lock(ctx context.Context, s snapshot.Snapshot) (snapshot.Snapshot, error) {
 	return ask[snapshot.Snapshot](ctx, c.client, pathLock, question{Snapshot: &s})
 }
+
+// Locks implements snapshot.Locker.
+func (c amazon) Locks(ctx context.Context, list []snapshot.Snapshot) ([]snapshot.Snapshot, error) {
+	return ask[[]snapshot.Snapshot](ctx, c.client, pathLocks, question{Snapshots: list})
+}

@@ -131,6 +131,11 @@ func TestAbilities(t *testing.T) {
 	require.NotNil(t, have[at].Lock)
 	assert.True(t, have[at].Lock.Until.Equal(locked.Lock.Until))
 
+	again, err := p.Locks(t.Context(), made)
+	require.NoError(t, err)
+	assert.Nil(t, again[0].Lock)
+	assert.NotNil(t, again[1].Lock)
+
 	want, err := (&snapshottest.Memory{}).SnapshotsInfo(t.Context(), disks, []snapshot.Snapshot{made[0], locked})
 	require.NoError(t, err)
 	info, err := p.SnapshotsInfo(t.Context(), disks, []snapshot.Snapshot{made[0], locked})

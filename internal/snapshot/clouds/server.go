@@ -117,6 +117,9 @@ func (s *server) paths() http.Handler {
 	m.Handle(pathLock, with(s, func(ctx context.Context, p snapshot.Locker, q question) (snapshot.Snapshot, error) {
 		return p.Lock(ctx, *q.Snapshot)
 	}))
+	m.Handle(pathLocks, with(s, func(ctx context.Context, p snapshot.Locker, q question) ([]snapshot.Snapshot, error) {
+		return p.Locks(ctx, q.Snapshots)
+	}))
 	m.Handle(pathInfo, with(s, func(ctx context.Context, p snapshot.Informer, q question) (string, error) {
 		v, err := p.SnapshotsInfo(ctx, q.Disks, q.Snapshots)
 		return v.String(), err

@@ -71,6 +71,7 @@ const (
 	pathList       = "/list"
 	pathDelete     = "/delete"
 	pathLock       = "/lock"
+	pathLocks      = "/locks"
 	pathInfo       = "/snapshots-info"
 	pathAttached   = "/attached"
 	pathCreateDisk = "/create-disk"

@@ -48,8 +48,8 @@ type api struct {
 // Open prepares a provider; it asks Google for nothing. Credentials are the
 // application default ones, looked for at the first request.
 func Open(s *config.Server, host snapshot.Host) (*Provider, error) {
-	if s.GCPProject == "" || s.GCPZone == "" {
-		return nil, fault.New(fault.Config, "make snapshots for", s.Name, "gcp_project or gcp_zone is not set").WithHint("set both to those of snapshot_instance")
+	if s.GCPProject == "" {
+		return nil, fault.New(fault.Config, "make snapshots for", s.Name, "gcp_project is not set").WithHint("set it to that of snapshot_instance")
 	}
 	base := s.HoldfastSnapshotEndpoint
 	if universe := os.Getenv(googletoken.UniverseVariable); base == "" && universe != "" {

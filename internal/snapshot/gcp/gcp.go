@@ -160,6 +160,9 @@ func (p *Provider) find(has []*computepb.AttachedDisk, name string) (*computepb.
 
 // attached are the disks of an instance that can be cut.
 func (p *Provider) attached(ctx context.Context, instance string) ([]*computepb.AttachedDisk, error) {
+	if p.Zone == "" {
+		return nil, fault.New(fault.Config, "look at instance", instance, "its zone is not set").WithHint("set gcp_zone, or give --gcp-zone")
+	}
 	i, err := call(ctx, p.api, action{"look at instance", instance, "compute.instances.get"}, func(ctx context.Context) (*computepb.Instance, error) {
 		return p.api.instances.Get(ctx, &computepb.GetInstanceRequest{Project: p.Project, Zone: p.Zone, Instance: instance})
 	})

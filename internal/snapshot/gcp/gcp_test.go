@@ -104,6 +104,9 @@ func TestDisks(t *testing.T) {
 	assert.Equal(t, fault.NotFound, fault.KindOf(err))
 	assert.ErrorContains(t, err, "project prod has no such instance in zone europe-west1-b")
 	c.GCPZone = ""
+	_, err = open(t, c).Disks(t.Context())
+	assert.Equal(t, fault.Config, fault.KindOf(err))
+	c.GCPProject = ""
 	_, err = gcp.Open(c, host)
 	assert.Equal(t, fault.Config, fault.KindOf(err))
 }

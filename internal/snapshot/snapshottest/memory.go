@@ -93,6 +93,19 @@ func (m *Memory) Lock(ctx context.Context, s snapshot.Snapshot) (snapshot.Snapsh
 	return m.all[at], nil
 }
 
+// Locks is Locker's.
+func (m *Memory) Locks(_ context.Context, list []snapshot.Snapshot) ([]snapshot.Snapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := slices.Clone(list)
+	for i, s := range out {
+		if at := slices.IndexFunc(m.all, func(o snapshot.Snapshot) bool { return o.ID == s.ID }); at >= 0 {
+			out[i].Lock = m.all[at].Lock
+		}
+	}
+	return out, nil
+}
+
 // SnapshotsInfo is Informer's.
 func (m *Memory) SnapshotsInfo(_ context.Context, disks []snapshot.Disk, made []snapshot.Snapshot) (pylit.Value, error) {
 	var list []pylit.Value
