@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,7 +73,7 @@ func Start(t testing.TB, o Options) *Stack {
 	}
 	s.mkdir(t, s.Home)
 	s.Cluster = pgtest.Start(t, pgtest.Options{Version: o.Version, Tablespaces: o.Tablespaces, Config: o.Config, OneDatabase: o.OneDatabase, SegmentMB: o.SegmentMB, Data: o.Data, Spaces: o.Spaces,
-		ArchiveCommand: fmt.Sprintf("%s/holdfast -c %s wal-archive %s %%p", s.Bin, s.Config, Server)})
+		ArchiveCommand: fmt.Sprintf("%s%s/holdfast -c %s wal-archive %s %%p", s.asShell(), s.Bin, s.Config, Server)})
 	s.Configure(t, o.Method, o.Settings...)
 	s.enginePort, s.uiPort = pgtest.FreePort(t), pgtest.FreePort(t)
 	if o.Faults != nil {
@@ -243,6 +244,15 @@ func (s *Stack) environ() []string {
 		out = append(out, name+"="+value)
 	}
 	return out
+}
+
+// asShell gives a command of PostgreSQL, whose environment is its own, the stack's.
+func (s *Stack) asShell() string {
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
+		fmt.Fprintf(&out, "%s='%s' ", name, s.Env[name])
+	}
+	return out.String()
 }
 
 var build struct {
