@@ -59,7 +59,9 @@ func (c *copying) previous(ctx context.Context) (*previous, error) {
 	return old, nil
 }
 
-// fetchRecords unpacks the records of a backup into a journal; false when there are none.
+// fetchRecords unpacks the records of a backup into an empty journal; false when there are
+// none. They need not survive a crash, after which they are fetched again: to wait for the
+// disk after each of ten thousand would take minutes.
 func fetchRecords(ctx context.Context, job Job, base string, into journal) (bool, error) {
 	key := base + recordsKey
 	in, _, err := job.Store.Get(ctx, key, wholeObject)
@@ -86,14 +88,23 @@ func fetchRecords(ctx context.Context, job Job, base string, into journal) (bool
 		if h.Typeflag != tar.TypeReg || h.Name != filepath.Base(h.Name) || h.Name == ".." || h.Name == "." {
 			return false, fault.New(fault.Corrupt, "read", key, "it has a member %q", h.Name)
 		}
-		err = into.write(h.Name, func(w io.Writer) error {
-			_, err := io.Copy(w, t)
-			return fault.Wrap(fault.Corrupt, "read", key, err)
-		})
-		if err != nil {
+		if err := unpack(into.path(h.Name), t, key); err != nil {
 			return false, err
 		}
 	}
+}
+
+// unpack makes a file of a member of an object.
+func unpack(path string, from io.Reader, key string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "create", path, err)
+	}
+	defer f.Close()
+	if _, err := io.Copy(f, from); err != nil {
+		return fault.Wrap(fault.Corrupt, "read", key, err)
+	}
+	return fault.Wrap(fault.Internal, "write", path, f.Close())
 }
 
 func (p *previous) plan() *volumes.Plan {
