@@ -41,7 +41,12 @@ type walBucket struct {
 
 func newBucket(t testing.TB, options string) *walBucket {
 	t.Helper()
-	b := &walBucket{Gateway: storetest.StartGateway(t, "bucket"), t: t, home: pgtest.Dir(t)}
+	return newBucketOf(t, storetest.StartGateway(t, "bucket"), options)
+}
+
+func newBucketOf(t testing.TB, g *storetest.Gateway, options string) *walBucket {
+	t.Helper()
+	b := &walBucket{Gateway: g, t: t, home: pgtest.Dir(t)}
 	b.conf, b.env = filepath.Join(b.home, "holdfast.conf"), b.Environment()
 	b.must(os.MkdirAll(filepath.Join(b.pgWAL(), "archive_status"), 0o755))
 	b.configure(b.URL, options)
