@@ -40,6 +40,21 @@ func s3Error(w http.ResponseWriter, status int, code, message string) bool {
 	return true
 }
 
+// flipping is a body whose first bit is wrong.
+type flipping struct {
+	io.ReadCloser
+	done bool
+}
+
+func (f *flipping) Read(p []byte) (int, error) {
+	n, err := f.ReadCloser.Read(p)
+	if n > 0 && !f.done {
+		p[0] ^= 1
+		f.done = true
+	}
+	return n, err
+}
+
 // TestStoreFaults: what waiting cures costs time; anything else fails the backup with its
 // cause and its cure.
 func TestStoreFaults(t *testing.T) {
@@ -80,7 +95,28 @@ func TestStoreFaults(t *testing.T) {
 			w.WriteHeader(http.StatusBadGateway)
 			return true
 		}},
-		{name: "no right to write", says: []string{"data_0", "AccessDenied", "What to do"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
+		{name: "damaged on its way", answer: func(_ http.ResponseWriter, r *http.Request) bool {
+			if n, _ := first(); n <= 2 {
+				r.Body = &flipping{ReadCloser: r.Body}
+			}
+			return false
+		}},
+		{name: "damaged each time", says: []string{"_0001.tar.zst", "does not match its checksum", "use https"}, answer: func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPut {
+				r.Body = &flipping{ReadCloser: r.Body}
+			}
+			return false
+		}},
+		{name: "another time", says: []string{"_0001.tar.zst", "clock", "timedatectl"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
+			return s3Error(w, http.StatusForbidden, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
+		}},
+		{name: "full", says: []string{"the store is full", "make room"}, answer: func(w http.ResponseWriter, r *http.Request) bool {
+			return r.Method != http.MethodGet && s3Error(w, http.StatusInsufficientStorage, "XMinioStorageFull", "Storage backend has reached its minimum free drive threshold.")
+		}},
+		{name: "over its quota", says: []string{"the store is full", "make room"}, answer: func(w http.ResponseWriter, r *http.Request) bool {
+			return r.Method != http.MethodGet && s3Error(w, http.StatusForbidden, "QuotaExceeded", "Your request was denied due to quota exceeded.")
+		}},
+		{name: "no right to write", says: []string{"_0001.tar.zst", "AccessDenied", "What to do"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
 			return s3Error(w, http.StatusForbidden, "AccessDenied", "Access Denied")
 		}},
 		{name: "the bucket is gone", says: []string{"does not exist", "create it"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {

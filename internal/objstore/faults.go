@@ -32,7 +32,13 @@ func NoBucket(op, bucket string) error {
 
 // Mismatch is content that is not what its checksum says.
 func Mismatch(op, key string) error {
-	return fault.New(fault.Corrupt, op, key, "its content does not match its checksum")
+	return fault.New(fault.Corrupt, op, key, "its content does not match its checksum").
+		WithHint("the network, a proxy, the store or this host's memory damages data: use https, see the store's log, and try again")
+}
+
+// Full is a store that takes no more.
+func Full(op, where, cause string) error {
+	return fault.New(fault.Disk, op, where, "the store is full (%s)", cause).WithHint("make room in the store, or raise its quota, and take another backup")
 }
 
 // Network gives an error of a connection its meaning; endpoint is what was called.

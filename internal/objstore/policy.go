@@ -54,14 +54,18 @@ func curable(err error) bool { return fault.Is(err, fault.Connection) || errors.
 type Counts struct{ Requests, Retries, Sent, Received atomic.Int64 }
 
 const (
+	// mostDamaged is how many times what arrives damaged is sent: more than that is no accident.
+	mostDamaged = 4
+
 	firstPause = 100 * time.Millisecond
 	longPause  = 5 * time.Second
 )
 
 // Do calls request until it succeeds, or fails with what waiting cannot cure, or
-// Patience is over. again says that an earlier call may have been carried out.
+// Patience is over. What a store says was damaged on its way is sent again, a few times. again says that an earlier call may have been carried out.
 func (p *Policy) Do(ctx context.Context, request func(ctx context.Context, again bool) error) error {
 	var over <-chan time.Time
+	damaged := 0
 	for pause, again := firstPause, false; ; pause, again = min(2*pause, longPause), true {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -73,7 +77,13 @@ func (p *Policy) Do(ctx context.Context, request func(ctx context.Context, again
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !curable(err) || p.Patience <= 0:
+		}
+		worthwhile := curable(err)
+		if fault.Is(err, fault.Corrupt) {
+			damaged++
+			worthwhile = damaged < mostDamaged
+		}
+		if !worthwhile || p.Patience <= 0 {
 			return err
 		}
 		if over == nil {

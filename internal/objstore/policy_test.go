@@ -30,6 +30,7 @@ func TestPartsOfAStreamFit(t *testing.T) {
 // TestDo: waiting is for what it can cure, within the time given, and ends with the context.
 func TestDo(t *testing.T) {
 	away := fault.New(fault.Connection, "x", "", "away").WithHint("see")
+	damaged := Mismatch("x", "")
 	for _, c := range []struct {
 		name     string
 		patience time.Duration
@@ -41,6 +42,9 @@ func TestDo(t *testing.T) {
 		{"cured", time.Minute, []error{away, away}, 3, ""},
 		{"no patience", 0, []error{away}, 1, fault.Connection},
 		{"not curable", time.Minute, []error{fault.New(fault.Permission, "x", "", "no")}, 1, fault.Permission},
+		{"damaged", time.Minute, []error{damaged, away, damaged}, 4, ""},
+		{"damaged each time", time.Minute, []error{damaged, damaged, damaged, damaged, damaged}, 4, fault.Corrupt},
+		{"damaged, then refused", time.Minute, []error{damaged, fault.New(fault.Permission, "x", "", "no")}, 2, fault.Permission},
 		{"unknown", time.Minute, []error{errors.New("x")}, 1, fault.Internal},
 	} {
 		calls := 0

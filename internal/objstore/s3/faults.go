@@ -72,6 +72,8 @@ func (s *Store) explain(op, key string, err error) error {
 	case "RequestTimeTooSkewed":
 		return fault.New(fault.Config, op, key, "the clock of this host differs from the store's by more than 15 minutes").
 			WithHint("let a time service set the clock (timedatectl set-ntp true)")
+	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded":
+		return objstore.Full(op, s.at.String(), cause)
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "MovedPermanently":
 		return s.elsewhere(op, key, resp)
 	}
@@ -87,6 +89,8 @@ func (s *Store) explain(op, key string, err error) error {
 	case status == http.StatusForbidden || status == http.StatusUnauthorized:
 		return fault.New(fault.Permission, op, key, "the store denies it (%s)", cause).
 			WithHint("give the user or role %s on %s", rights[op], s.at)
+	case status == http.StatusInsufficientStorage:
+		return objstore.Full(op, s.at.String(), cause)
 	case status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || status >= 500 && status != http.StatusNotImplemented,
 		code == "SlowDown", code == "RequestTimeout", code == "Throttling", code == "RequestTimeoutException":
 		return fault.New(fault.Connection, op, key, "the store is busy or failing (%d %s)", status, cause).
