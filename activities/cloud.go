@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -55,16 +57,16 @@ func (c *Cloud) CopyVolumes(ctx context.Context, ref Ref) (Copied, error) {
 	}
 	s = ref.Overrides.apply(s)
 	var p cloudcopy.Progress
-	policy := cloudPolicy(s)
+	stores := newCloudStores(s)
 	beating, stop := beat(ctx, func() Progress {
-		return Progress{What: "copies the cluster into the object store", Trouble: policy.Trouble(), Done: p.Done.Load(), Total: p.Total.Load(), Files: p.Files.Load()}
+		return Progress{What: "copies the cluster into the object store", Trouble: stores.trouble(), Done: p.Done.Load(), Total: p.Total.Load(), Files: p.Files.Load()}
 	})
 	defer stop()
-	copied, err := c.copyVolumes(beating, s, policy, ref, &p)
+	copied, err := c.copyVolumes(beating, s, stores, ref, &p)
 	return copied, final(beating, err)
 }
 
-func (c *Cloud) copyVolumes(ctx context.Context, s *config.Server, policy *objstore.Policy, ref Ref, p *cloudcopy.Progress) (Copied, error) {
+func (c *Cloud) copyVolumes(ctx context.Context, s *config.Server, stores *cloudStores, ref Ref, p *cloudcopy.Progress) (Copied, error) {
 	cat := catalog.Open(catalog.LayoutOf(s))
 	info, err := cat.Get(ref.ID)
 	if err != nil {
@@ -74,7 +76,10 @@ func (c *Cloud) copyVolumes(ctx context.Context, s *config.Server, policy *objst
 	if err != nil {
 		return Copied{}, err
 	}
-	job, err := cloudJob(ctx, s, c.Stores, policy, cat, info)
+	if err := stores.open(ctx, s, c.Stores, cat, info.ID, guard); err != nil {
+		return Copied{}, err
+	}
+	job, err := cloudJob(s, stores, cat, info)
 	if err != nil {
 		return Copied{}, err
 	}
@@ -136,20 +141,8 @@ func cloudWarnings(s *config.Server, info *backupinfo.Info, res cloudcopy.Result
 	return out
 }
 
-func cloudPolicy(s *config.Server) *objstore.Policy {
-	return &objstore.Policy{Patience: storePatience, PartSize: int64(s.CloudUploadMinChunkSize), Limit: objstore.NewLimit(int64(s.BandwidthLimit) * 1000)}
-}
-
-// cloudJob is what all steps of one backup in an object store have in common.
-func cloudJob(ctx context.Context, s *config.Server, stores objstore.Stores, policy *objstore.Policy, cat *catalog.Catalog, info *backupinfo.Info) (cloudcopy.Job, error) {
-	b, err := bucket.Of(ctx, s, stores, policy)
-	if err != nil {
-		return cloudcopy.Job{}, err
-	}
-	if b == nil {
-		return cloudcopy.Job{}, fault.New(fault.Config, "back up", s.Name, "basebackups_directory is no object store").
-			WithHint("the configuration was changed while the backup ran: take another one")
-	}
+// cloudJob is what all steps of one backup in object stores have in common.
+func cloudJob(s *config.Server, stores *cloudStores, cat *catalog.Catalog, info *backupinfo.Info) (cloudcopy.Job, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return cloudcopy.Job{}, fault.Wrap(fault.Internal, "ask for the name of", "this host", err)
@@ -159,11 +152,11 @@ func cloudJob(ctx context.Context, s *config.Server, stores objstore.Stores, pol
 		return cloudcopy.Job{}, fault.Wrap(fault.Corrupt, "read", "systemid", err)
 	}
 	job := cloudcopy.Job{
-		Store: b.Store(), Base: b.Dir(info.ID), WorkDir: cat.WorkDir(info.ID), SystemID: systemID, Start: *info.BeginLSN,
+		Store: stores.store, Base: stores.taking[0].Dir(info.ID), WorkDir: cat.WorkDir(info.ID), SystemID: systemID, Start: *info.BeginLSN,
 		World:      datadir.World{Host: host, Boot: command.BootID(), System: *info.SystemID},
 		Cluster:    volumes.Cluster{DataDir: *info.PGData, Major: postgres.Major(*info.Version)},
 		VolumeSize: int64(s.HoldfastCloudVolumeSize), LargestSize: min(int64(s.CloudUploadMaxArchiveSize), largestArchive),
-		PartSize: policy.PartSize, Jobs: s.ParallelJobs, Reuse: cloudcopy.Reuse(s.HoldfastCloudReuse), Progress: &cloudcopy.Progress{},
+		PartSize: int64(s.CloudUploadMinChunkSize), Jobs: s.ParallelJobs, Reuse: cloudcopy.Reuse(s.HoldfastCloudReuse), Progress: &cloudcopy.Progress{},
 	}
 	if job.Codec, err = frame.Open(s.HoldfastCloudCompression, ""); err != nil {
 		return job, err
@@ -179,12 +172,12 @@ func cloudJob(ctx context.Context, s *config.Server, stores objstore.Stores, pol
 		job.Singles = append(job.Singles, volumes.Single{Path: one.Path, Source: one.Source, Optional: one.Optional})
 		job.Cluster.Replaced = append(job.Cluster.Replaced, one.Path)
 	}
-	return job, reuseVolumes(&job, b, cat, info)
+	return job, reuseVolumes(&job, stores, cat, info)
 }
 
-// reuseVolumes lets a job take from the newest earlier backup of the same cluster. On
-// another timeline times of files say nothing.
-func reuseVolumes(job *cloudcopy.Job, b *bucket.Bucket, cat *catalog.Catalog, info *backupinfo.Info) error {
+// reuseVolumes lets a job take from the newest earlier backup of the same cluster that all
+// stores have. On another timeline times of files say nothing.
+func reuseVolumes(job *cloudcopy.Job, stores *cloudStores, cat *catalog.Catalog, info *backupinfo.Info) error {
 	if job.Reuse == cloudcopy.Off {
 		return nil
 	}
@@ -197,7 +190,14 @@ func reuseVolumes(job *cloudcopy.Job, b *bucket.Bucket, cat *catalog.Catalog, in
 			prev.SystemID == nil || *prev.SystemID != *info.SystemID {
 			continue
 		}
-		job.Previous = b.Dir(prev.ID)
+		d, err := cat.Destinations(prev.ID)
+		if err != nil {
+			return err
+		}
+		if !stores.allHold(d) {
+			continue
+		}
+		job.Previous = stores.taking[0].Dir(prev.ID)
 		if job.Reuse == cloudcopy.Mtime && (prev.Timeline == nil || *prev.Timeline != *info.Timeline) {
 			job.Reuse = cloudcopy.Checksum
 		}
@@ -213,7 +213,11 @@ func (c *Catalogue) finishCloud(ctx context.Context, cat *catalog.Catalog, info 
 		return 0, err
 	}
 	s = ref.Overrides.apply(s)
-	job, err := cloudJob(ctx, s, c.Stores, cloudPolicy(s), cat, info)
+	stores := newCloudStores(s)
+	if err := stores.open(ctx, s, c.Stores, cat, info.ID, guard); err != nil {
+		return 0, err
+	}
+	job, err := cloudJob(s, stores, cat, info)
 	if err != nil {
 		return 0, err
 	}
@@ -246,9 +250,9 @@ func (c *Catalogue) abortCloud(ctx context.Context, s *config.Server, ref Ref) e
 	if s.BackupMethod != config.MethodLocalToCloud {
 		return nil
 	}
-	b, err := bucket.Of(ctx, s, c.Stores, &objstore.Policy{Patience: recordPatience})
-	if err == nil && b != nil {
-		err = cloudcopy.AbortUploads(ctx, b.Store(), b.Dir(ref.ID))
+	all, err := bucket.All(ctx, s, c.Stores, shortly)
+	for _, b := range all {
+		err = cmp.Or(err, cloudcopy.AbortUploads(ctx, b.Store(), b.Dir(ref.ID)))
 	}
 	if err != nil && ctx.Err() == nil {
 		activity.GetLogger(ctx).Warn("unfinished uploads of the backup are left in the object store until it is deleted", "error", err)
@@ -257,13 +261,38 @@ func (c *Catalogue) abortCloud(ctx context.Context, s *config.Server, ref Ref) e
 	return err
 }
 
-// proveCloud compares what the store has with what was sent.
+// proveCloud compares what each store has with what was sent.
 func (p *Proof) proveCloud(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (Proven, error) {
-	job, err := cloudJob(ctx, s, p.Stores, cloudPolicy(s), cat, info)
+	stores := newCloudStores(s)
+	if err := stores.open(ctx, s, p.Stores, cat, info.ID, unfenced{}); err != nil {
+		return Proven{}, err
+	}
+	job, err := cloudJob(s, stores, cat, info)
 	if err != nil {
 		return Proven{}, err
 	}
-	found, err := cloudcopy.Prove(ctx, job, func(name string) bool { return bucket.IsOfCatalog(name) || name == mapName })
+	archive, err := bucket.WALs(ctx, s, p.Stores, shortly())
+	if err != nil {
+		return Proven{}, err
+	}
+	var mu sync.Mutex
+	var found cloudcopy.Proven
+	err = stores.each(ctx, func(ctx context.Context, b *bucket.Bucket) error {
+		if needsWAL(b, stores.main, archive) {
+			if err := b.TakeWAL(ctx, archive, info); err != nil {
+				return err
+			}
+		}
+		job := job
+		job.Store = b.Store()
+		proven, err := cloudcopy.Prove(ctx, job, func(name string) bool { return bucket.IsOfCatalog(name) || name == mapName })
+		if err == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			found = proven
+		}
+		return err
+	})
 	return Proven{Objects: found.Objects, Bytes: found.Bytes}, err
 }
 
@@ -278,7 +307,7 @@ func (p *Preflight) checkStore(ctx context.Context, s *config.Server) error {
 
 // checkCloud makes sure that the store can be written to and the cluster read.
 func (p *Preflight) checkCloud(ctx context.Context, s *config.Server, f postgres.Facts) error {
-	if err := p.checkStore(ctx, s); err != nil {
+	if err := p.checkStores(ctx, s); err != nil {
 		return err
 	}
 	control := filepath.Join(f.DataDirectory, "global", "pg_control")

@@ -9,7 +9,9 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
+	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/postgres"
 )
@@ -27,6 +29,10 @@ func (c *Catalogue) CreateBackup(ctx context.Context, req Request, plan Plan) (b
 
 func (c *Catalogue) create(ctx context.Context, req Request, plan Plan) (backup.ID, error) {
 	cat, err := c.open(ctx, req.Server)
+	if err != nil {
+		return "", err
+	}
+	s, err := c.Servers.Server(req.Server)
 	if err != nil {
 		return "", err
 	}
@@ -68,6 +74,9 @@ func (c *Catalogue) create(ctx context.Context, req Request, plan Plan) (backup.
 		if err := cat.SaveExtra(id, extra); err != nil {
 			return "", err
 		}
+		if err := noteDestinations(s, cat, id); err != nil {
+			return "", err
+		}
 		info := &backupinfo.Info{ID: id, ServerName: req.Server, Status: backup.Empty, Mode: &plan.Mode, SystemID: &plan.SystemID, Version: &plan.Version}
 		if req.Name != "" {
 			info.BackupName = &req.Name
@@ -83,4 +92,16 @@ func (c *Catalogue) create(ctx context.Context, req Request, plan Plan) (backup.
 		}
 		return id, cat.Adopt(info)
 	}
+}
+
+// noteDestinations records where a new backup goes, if that is more than one place.
+func noteDestinations(s *config.Server, cat *catalog.Catalog, id backup.ID) error {
+	d, err := bucket.Destinations(s)
+	if err != nil || d == nil {
+		return err
+	}
+	if there, err := cat.Destinations(id); err != nil || there != nil {
+		return err // of an earlier try
+	}
+	return cat.SaveDestinations(id, d)
 }

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -201,6 +202,7 @@ type Retained struct {
 	Deleted  []backup.ID `json:"deleted,omitempty"`
 	Purged   int         `json:"purged,omitempty"` // WAL files
 	Warnings []string    `json:"warnings,omitempty"`
+	Behind   []backup.ID `json:"behind,omitempty"` // of those that stay, those that a destination lacks
 }
 
 // ApplyRetention finishes interrupted deletions and applies the retention
@@ -227,10 +229,31 @@ func (m *Maintenance) ApplyRetention(ctx context.Context, server string) (Retain
 			out.Warnings = out.Warnings[:min(len(out.Warnings), mostNames)]
 		}
 		if fault.Is(err, fault.Refused) {
-			return nil
+			err = nil
 		}
-		return err
+		var behindErr error
+		out.Behind, behindErr = behind(s)
+		return cmp.Or(err, behindErr)
 	})
+	return out, err
+}
+
+// behind lists the complete backups that a destination lacks.
+func behind(s *config.Server) (out []backup.ID, err error) {
+	if len(s.HoldfastReplicas) == 0 {
+		return nil, nil
+	}
+	cat := catalog.Open(catalog.LayoutOf(s))
+	all, _, err := cat.List()
+	for _, info := range all {
+		is, err := toCatchUp(s, cat, info.ID)
+		if err != nil {
+			return out, err
+		}
+		if is {
+			out = append(out, info.ID)
+		}
+	}
 	return out, err
 }
 

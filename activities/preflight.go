@@ -117,7 +117,7 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 		return plan, checkBaseBackup(ctx, s, f)
 	}
 	if s.BackupMethod == config.MethodLocalToCloud {
-		plan.Mode = "local-to-cloud-concurrent"
+		plan.Mode, plan.Replicas = "local-to-cloud-concurrent", len(s.HoldfastReplicas) > 0
 		return plan, p.checkCloud(ctx, s, f)
 	}
 	kind := "rsync"

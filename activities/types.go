@@ -79,9 +79,10 @@ type Plan struct {
 	WALWait    time.Duration `json:"wal_wait"`
 	Heartbeat  time.Duration `json:"heartbeat"` // after which a silent activity counts as dead
 	Standby    bool          `json:"standby"`
-	Checkpoint string        `json:"checkpoint"`       // fast or spread
-	Hooks      bool          `json:"hooks,omitempty"`  // scripts run before or after
-	Parent     backup.ID     `json:"parent,omitempty"` // what an incremental backup builds on
+	Checkpoint string        `json:"checkpoint"`         // fast or spread
+	Hooks      bool          `json:"hooks,omitempty"`    // scripts run before or after
+	Parent     backup.ID     `json:"parent,omitempty"`   // what an incremental backup builds on
+	Replicas   bool          `json:"replicas,omitempty"` // it goes to several object stores
 }
 
 // The brackets around a copy.

@@ -61,6 +61,13 @@ func (a *app) showBackup(ctx context.Context, name, ref string) error {
 		v := extra.Snapshots.Value()
 		b.Snapshots = &v
 	}
+	destinations, err := cat.Destinations(info.ID)
+	if err != nil {
+		a.warn("%v", err)
+	}
+	for _, d := range destinations {
+		b.Destinations = append(b.Destinations, report.Destination(d))
+	}
 	a.json[s.Name] = b.JSON()
 	if a.format == "json" || a.quiet {
 		return nil

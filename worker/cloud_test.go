@@ -50,8 +50,8 @@ func newCloudBed(t *testing.T, version string, settings ...string) *bed {
 	return b
 }
 
-func newCloud(t *testing.T) *cloud {
-	c := &cloud{Gateway: storetest.StartGateway(t, cloudBucket), came: map[string]int{}}
+func newCloud(t *testing.T, more ...string) *cloud {
+	c := &cloud{Gateway: storetest.StartGateway(t, append(more, cloudBucket)...), came: map[string]int{}}
 	c.watch(t)
 	return c
 }
@@ -149,6 +149,18 @@ func (c *cloud) removed(t *testing.T, b *bed, id backup.ID) {
 	}
 }
 
+// env is the beginning of a shell command that has the credentials of the store.
+func (c *cloud) env() string {
+	out := []string{"env"}
+	for name, value := range c.Environment() {
+		if strings.HasSuffix(name, "_FILE") {
+			value = "/nonexistent/aws" // PostgreSQL's user may not look into the test's directory
+		}
+		out = append(out, name+"="+value)
+	}
+	return strings.Join(out, " ")
+}
+
 // barman runs a command of the judge's tree with the credentials of the store.
 func (c *cloud) barman(t *testing.T, visible []string, command ...string) string {
 	t.Helper()
@@ -184,14 +196,19 @@ func (c *cloud) judged(t *testing.T, b *bed, id backup.ID) {
 // restoredByBarman restores a backup with Barman's own tool, while the source runs, and compares its rows.
 func (c *cloud) restoredByBarman(t *testing.T, b *bed, id backup.ID) {
 	t.Helper()
+	c.restoredFrom(t, b, id, cloudURL)
+}
+
+func (c *cloud) restoredFrom(t *testing.T, b *bed, id backup.ID, url string) {
+	t.Helper()
 	home := pgtest.Dir(t)
 	dest := filepath.Join(home, "restored")
-	c.barman(t, []string{home}, "barman-cloud-restore", "--tablespace", "odd name's:"+dest+"-ts", cloudURL, stacktest.Server, string(id), dest)
+	c.barman(t, []string{home}, "barman-cloud-restore", "--tablespace", "odd name's:"+dest+"-ts", url, stacktest.Server, string(id), dest)
 	conf, err := os.OpenFile(filepath.Join(dest, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(conf, "restore_command = '%s/holdfast -c %s wal-restore main %%f %%p'\nrecovery_target = 'immediate'\nrecovery_target_action = 'promote'\narchive_command = 'false'\n", b.Bin, b.Config)
+	fmt.Fprintf(conf, "restore_command = '%s %s/holdfast -c %s wal-restore main %%f %%p'\nrecovery_target = 'immediate'\nrecovery_target_action = 'promote'\narchive_command = 'false'\n", c.env(), b.Bin, b.Config)
 	if err := conf.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -91,6 +91,7 @@ func (p *process) serve(ctx context.Context) error {
 		w.RegisterWorkflow(workflows.BackupWorkflow)
 		w.RegisterWorkflow(workflows.ScheduledBackupWorkflow)
 		w.RegisterWorkflow(workflows.MaintenanceWorkflow)
+		w.RegisterWorkflow(workflows.ReplicasWorkflow)
 		w.RegisterActivity(&activities.Maintenance{Servers: servers, Stores: drivers.Open, Snapshots: providers.Open, Running: running(c), Exclusive: connectExclusive})
 		w.RegisterActivity(&activities.Preflight{Servers: servers, Connect: connect, Stores: drivers.Open, Snapshots: providers.Open, Heartbeat: p.heartbeat})
 		w.RegisterActivity(&activities.Hooks{Servers: servers})

@@ -113,6 +113,7 @@ func (r *run) finish(ctx workflow.Context) error {
 	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, light("removes WAL that no backup needs", r.plan)), w.PurgeWAL, r.ref).Get(ctx, &r.res.Purged); err != nil && !temporal.IsCanceledError(err) {
 		r.res.Warnings = append(r.res.Warnings, "Old WAL was not removed: "+activities.Fault("purge WAL", r.req.Server, err).Error())
 	}
+	r.catchUp(ctx)
 	r.view.phase(ctx, "done", "**Done**: "+proof.String())
 	return nil
 }

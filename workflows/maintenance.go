@@ -95,6 +95,9 @@ func MaintenanceWorkflow(ctx workflow.Context, req MaintenanceRequest) (Maintena
 		m.res.Deleted, m.res.Purged = kept.Deleted, kept.Purged
 		m.res.Warnings = append(m.res.Warnings, kept.Warnings...)
 	}
+	for _, id := range kept.Behind {
+		m.warn("lets backup "+string(id)+" be copied to the destinations that lack it", startCatchUp(ctx, ReplicasRequest{Server: m.server, ID: id}))
+	}
 	m.do(ctx, "clears up after killed processes", a.SweepLeftovers, nil)
 	workflow.SetCurrentDetails(ctx, m.details())
 	return m.res, m.first

@@ -22,6 +22,7 @@ func TestReplay(t *testing.T) {
 			r.RegisterWorkflow(workflows.BackupWorkflow)
 			r.RegisterWorkflow(workflows.ScheduledBackupWorkflow)
 			r.RegisterWorkflow(workflows.MaintenanceWorkflow)
+			r.RegisterWorkflow(workflows.ReplicasWorkflow)
 			if err := r.ReplayWorkflowHistoryFromJSONFile(nil, file); err != nil {
 				t.Error(err)
 			}

@@ -19,7 +19,11 @@ func Of(ctx context.Context, s *config.Server, stores objstore.Stores, p *objsto
 	if s.BasebackupsCloud == nil {
 		return nil, nil //nolint:nilnil // as said
 	}
-	at, err := objstore.ParseURL(s.BasebackupsDirectory)
+	return at(ctx, s, s.BasebackupsDirectory, stores, p)
+}
+
+func at(ctx context.Context, s *config.Server, url string, stores objstore.Stores, p *objstore.Policy) (*Bucket, error) {
+	at, err := objstore.ParseURL(url)
 	if err != nil {
 		return nil, err
 	}
@@ -30,14 +34,27 @@ func Of(ctx context.Context, s *config.Server, stores objstore.Stores, p *objsto
 	return Open(store, at.String(), s.Name)
 }
 
-// Catalog is a server's catalogue; one whose backups are in a bucket is kept in step
-// with that, until ctx ends.
+// Catalog is a server's catalogue; one whose backups are in buckets is kept in step
+// with those, until ctx ends.
 func Catalog(ctx context.Context, s *config.Server, stores objstore.Stores, p *objstore.Policy) (*catalog.Catalog, error) {
-	b, err := Of(ctx, s, stores, p)
-	if err != nil || b == nil {
-		return catalog.Open(catalog.LayoutOf(s)), err
+	l := catalog.LayoutOf(s)
+	if s.BasebackupsCloud == nil {
+		return catalog.Open(l), nil
 	}
-	return catalog.OpenMirrored(catalog.LayoutOf(s), mirror{ctx, b, s.AWSCheckObjectLock}), nil
+	all, err := All(ctx, s, stores, func() *objstore.Policy {
+		return &objstore.Policy{Patience: p.Patience, Limit: p.Limit, PartSize: p.PartSize}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 1 {
+		return catalog.OpenMirrored(l, mirror{ctx, all[0], s.AWSCheckObjectLock}), nil
+	}
+	m := mirrors{catalog: catalog.Open(l), quorum: s.HoldfastReplicaQuorum, wals: s.WALsDirectory}
+	for _, b := range all {
+		m.all = append(m.all, mirror{ctx, b, s.AWSCheckObjectLock})
+	}
+	return catalog.OpenMirrored(l, m), nil
 }
 
 // Store is where the bucket's objects are.
@@ -118,15 +135,8 @@ func (m mirror) Locked(id backup.ID) (string, error) {
 
 // RemoveFiles implements catalog.Mirror.
 func (m mirror) RemoveFiles(id backup.ID) error {
-	if many, is := m.store.(objstore.Multipart); is {
-		for u, err := range many.Uploads(m.ctx, m.dir(id)) {
-			if err == nil {
-				err = many.Abort(m.ctx, u)
-			}
-			if err != nil {
-				return err
-			}
-		}
+	if err := m.abortUploads(m.ctx, id); err != nil {
+		return err
 	}
 	objects, err := m.list(m.ctx, m.dir(id))
 	if err != nil {

@@ -90,7 +90,7 @@ func (c *Catalog) Forget(id backup.ID) error {
 	if err := c.mirror.Forget(id); err != nil {
 		return err
 	}
-	for _, path := range []string{c.InfoPath(id), c.extraPath(id), c.annotationPath(id, keepAnnotation), c.annotationPath(id, deleteAnnotation)} {
+	for _, path := range []string{c.InfoPath(id), c.extraPath(id), c.destinationsPath(id), c.annotationPath(id, keepAnnotation), c.annotationPath(id, deleteAnnotation)} {
 		if err := removeDurably(path); err != nil {
 			return err
 		}

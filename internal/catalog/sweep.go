@@ -25,7 +25,7 @@ func (c *Catalog) writtenTo() []string {
 // SweepRecord removes the temporary files that killed writers of a backup's
 // record left. The caller is the only one that writes it.
 func (c *Catalog) SweepRecord(id backup.ID) error {
-	for _, path := range []string{c.InfoPath(id), c.extraPath(id), c.identityPath()} {
+	for _, path := range []string{c.InfoPath(id), c.extraPath(id), c.destinationsPath(id), c.identityPath()} {
 		if err := atomicfile.SweepFile(path); err != nil {
 			return err
 		}

@@ -221,17 +221,28 @@ func (c *copying) unchanged(ctx context.Context, v volumes.Volume) (bool, error)
 	return len(changed) == 0, err
 }
 
+// leveler is a store of several ones that hold the same. After a kill one may have what
+// another lacks.
+type leveler interface {
+	Level(ctx context.Context, key string, is func(objstore.Object) bool) error
+}
+
 // stored is the entry of an archive that the store has as recorded; nil when it has not.
 func (c *copying) stored(ctx context.Context, archive string) (*entry, error) {
 	e, err := c.j.entry(archive)
 	if err != nil || e == nil {
 		return nil, err
 	}
+	if several, is := c.Store.(leveler); is {
+		if err := several.Level(ctx, e.Record.Key, func(o objstore.Object) bool { return matches(o, e.Record) }); err != nil {
+			return nil, err
+		}
+	}
 	o, err := c.Store.Stat(ctx, e.Record.Key)
 	if fault.Is(err, fault.NotFound) {
 		return nil, nil //nolint:nilnil // as said
 	}
-	if err != nil || !is(o, e.Record) {
+	if err != nil || !matches(o, e.Record) {
 		return nil, err
 	}
 	return e, nil
@@ -268,8 +279,8 @@ func (c *copying) sum(plan *volumes.Plan) error {
 	return nil
 }
 
-// is reports whether an object is the one that was recorded, as far as the store tells.
-func is(o objstore.Object, r *bundle.Record) bool {
+// matches reports whether an object is the one that was recorded, as far as the store tells.
+func matches(o objstore.Object, r *bundle.Record) bool {
 	return o.Size == r.Size && (o.CRC32C == nil || *o.CRC32C == r.CRC32C)
 }
 

@@ -82,7 +82,7 @@ func (c *copying) check(ctx context.Context, o objstore.Object, e *entry) (objst
 			return o, err
 		}
 	}
-	if is(o, e.Record) {
+	if matches(o, e.Record) {
 		return o, nil
 	}
 	return o, fault.New(fault.Corrupt, "check", o.Key, "it has %d bytes and is not what was stored", o.Size).

@@ -87,6 +87,16 @@ var kinds = map[string]kind{
 		}
 		return out, true
 	}, format: joined},
+	"urls": {expects: "URLs separated by commas: s3://..., gs://..., file:///... or those of Azure containers", text: true, parse: func(_ *Option, s string) (any, bool) {
+		out := strings.Split(s, ",")
+		for i, item := range out {
+			out[i] = strings.TrimRight(strings.TrimSpace(item), "/")
+			if _, ok := ParseCloudURL(out[i]); !ok {
+				return nil, false
+			}
+		}
+		return out, true
+	}, format: joined},
 	"tags": {expects: "at most ten NAME=VALUE pairs separated by commas, of letters, digits, blanks and + - . / : _", text: true, parse: func(_ *Option, s string) (any, bool) {
 		return parseTags(s)
 	}, format: func(v any) string { return v.(Tags).String() }},

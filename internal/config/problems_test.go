@@ -151,6 +151,18 @@ func TestBadFiles(t *testing.T) {
 			"!:13: [a] holdfast_cloud_volume_size = 2Ti: it has to lie between 8Mi and 1Ti; set it to 256Mi, or remove it",
 			"!:17: [b] holdfast_cloud_volume_size = 101Gi: it is more than cloud_upload_max_archive_size = 100Gi; lower it, or raise that",
 			"!:25: [d] holdfast_cloud_volume_size = much: expected an integer, perhaps with a unit: k, Ki, M, Mi, G, Gi, T, Ti"}, "a b d main"},
+		{"replicas", good + "holdfast_replicas = s3://b\n[a]\nconninfo=host=a\nbackup_method=local-to-cloud\nbasebackups_directory=s3://a/x\nholdfast_replicas=s3://b/, ftp://c\n" +
+			"[b]\nconninfo=host=b\nbackup_method=local-to-cloud\nbasebackups_directory=s3://a/x\nholdfast_replicas=s3://b, s3://a/x/\n" +
+			"[c]\nconninfo=host=c\nbackup_method=local-to-cloud\nbasebackups_directory=s3://a/x\nholdfast_replicas=s3://b, file:///b, s3://b/\n" +
+			"[d]\nconninfo=host=d\nbackup_method=local-to-cloud\nbasebackups_directory=s3://a/x\nholdfast_replicas=s3://b, file:///b\nholdfast_replica_quorum=4\n" +
+			"[e]\nconninfo=host=e\nbackup_method=local-to-cloud\nbasebackups_directory=s3://a/x\nholdfast_replica_quorum=0\n" +
+			"[f]\nconninfo=host=f\nbackup_method=local-to-cloud\nbasebackups_directory=s3://a/x\nholdfast_replicas=s3://b, file:///b\nholdfast_replica_quorum=3\n", []string{
+			"!:6: [main] holdfast_replicas = s3://b: backup_method = postgres has no replicas; remove it, or use backup_method = local-to-cloud",
+			"!:11: [a] holdfast_replicas = s3://b/, ftp://c: expected URLs separated by commas: s3://..., gs://..., file:///... or those of Azure containers",
+			"!:16: [b] holdfast_replicas = s3://b,s3://a/x: s3://a/x is basebackups_directory already; name each destination once",
+			"!:21: [c] holdfast_replicas = s3://b,file:///b,s3://b: s3://b is one of the replicas already; name each destination once",
+			"!:27: [d] holdfast_replica_quorum = 4: there are 3 destinations, the main one included; set it to a number from 1 to 3, or name more URLs in holdfast_replicas",
+			"!:32: [e] holdfast_replica_quorum = 0: expected an integer, at least 1"}, "a b c d e main"},
 		{"encryption", good + "encryption = gpg\n[a]\nconninfo=host=a\nbackup_method=local-rsync\nencryption=gpg\nencryption_key_id=k\n" +
 			"[b]\nconninfo=host=b\nbackup_method=postgres\nencryption=gpg\nencryption_key_id=k\n[c]\nconninfo=host=c\nbackup_method=postgres\nencryption=gpg\nencryption_key_id=k\nbackup_compression=gzip\n", []string{
 			"!:6: [main] encryption = gpg: it does not say for which key; set encryption_key_id to the fingerprint of a public key of gpg",

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,7 @@ func (s *Server) checkRules() {
 		s.fail(&s.BackupOptions, "a backup is either concurrent or exclusive", "keep concurrent_backup")
 	}
 	s.checkObjectStore()
+	s.checkReplicas()
 	s.checkEncryption()
 	if s.Passive || !s.Active || s.failed(&s.BackupMethod) {
 		return
@@ -246,6 +248,29 @@ func (s *Server) checkVolumeSize() {
 		s.fail(&s.HoldfastCloudVolumeSize, "it has to lie between 8Mi and 1Ti", "set it to 256Mi, or remove it")
 	case size > s.CloudUploadMaxArchiveSize:
 		s.fail(&s.HoldfastCloudVolumeSize, "it is more than cloud_upload_max_archive_size = "+s.CloudUploadMaxArchiveSize.String(), "lower it, or raise that")
+	}
+}
+
+// checkReplicas: every destination is another one, and there are enough of them.
+func (s *Server) checkReplicas() {
+	if s.failed(&s.HoldfastReplicas) || s.failed(&s.HoldfastReplicaQuorum) {
+		return
+	}
+	if len(s.HoldfastReplicas) > 0 && s.Active && !s.Passive && s.BackupMethod != MethodLocalToCloud && !s.failed(&s.BackupMethod) {
+		s.fail(&s.HoldfastReplicas, "backup_method = "+s.BackupMethod+" has no replicas", "remove it, or use backup_method = local-to-cloud")
+		return
+	}
+	seen := map[string]string{strings.TrimRight(s.BasebackupsDirectory, "/"): "basebackups_directory"}
+	for _, url := range s.HoldfastReplicas {
+		if where := seen[url]; where != "" {
+			s.fail(&s.HoldfastReplicas, url+" is "+where+" already", "name each destination once")
+			return
+		}
+		seen[url] = "one of the replicas"
+	}
+	if s.HoldfastReplicaQuorum > len(seen) {
+		s.fail(&s.HoldfastReplicaQuorum, fmt.Sprintf("there are %d destinations, the main one included", len(seen)),
+			fmt.Sprintf("set it to a number from 1 to %d, or name more URLs in holdfast_replicas", len(seen)))
 	}
 }
 

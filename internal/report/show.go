@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
@@ -22,6 +23,46 @@ type Backup struct {
 	Histories      map[uint32]wal.History
 	Retention      string       // what the retention policy says of it
 	Snapshots      *pylit.Value // those that it consists of; nil for none
+	Destinations   []Destination
+}
+
+// Destination is one of several stores that a backup goes to.
+type Destination struct {
+	URL    string
+	Behind string // why it lacks something of the backup; "" for nothing
+	Since  time.Time
+}
+
+// destinations is null for a backup with a single place.
+func (b Backup) destinations() []Object {
+	var out []Object
+	for _, d := range b.Destinations {
+		o := Object{"url": d.URL, "complete": d.Behind == "" && b.Info.Status == backup.Done}
+		if d.Behind != "" {
+			o["behind"], o["since"] = d.Behind, iso(d.Since)
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// destinationRows are the same for people.
+func (b Backup) destinationRows() []Row {
+	var out []Row
+	for i, d := range b.Destinations {
+		row := Row{Label: fmt.Sprintf("Replica %d", i), Value: d.URL}
+		if i == 0 {
+			row.Label = "Main store"
+		}
+		switch {
+		case d.Behind != "":
+			row.Value += " lacks it since " + d.Since.In(time.Local).Format("2006-01-02 15:04:05-07:00") + ": " + d.Behind
+		case b.Info.Status == backup.Done:
+			row.Value += " has all of it"
+		}
+		out = append(out, row)
+	}
+	return out
 }
 
 const (
@@ -36,6 +77,9 @@ func (b Backup) JSON() Object {
 		"server_information": Object{"data_checksums": orNull(i.DataChecksums), "summarize_wal": orNull(i.SummarizeWAL)}}
 	set(o, "backup_name", i.BackupName)
 	set(o, "system_id", i.SystemID)
+	if all := b.destinations(); all != nil {
+		o["destinations"] = all
+	}
 	if !i.Status.CopyDone() {
 		o["error"] = orNull(i.Error)
 		return o

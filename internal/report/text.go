@@ -47,7 +47,11 @@ func (b Backup) Sections() []Section {
 		{"Status", string(i.Status)}, {"Backup Type", string(TypeOf(i))},
 	}
 	if !i.Status.CopyDone() {
-		return []Section{{Rows: append(head, Row{"Error", orZero(i.Error)})}}
+		sections := []Section{{Rows: append(head, Row{"Error", orZero(i.Error)})}}
+		if len(b.Destinations) > 0 {
+			sections = append(sections, Section{"Destinations", b.destinationRows()})
+		}
+		return sections
 	}
 	head = append(head, Row{"PostgreSQL Version", number(i.Version)}, Row{"PGDATA directory", orZero(i.PGData)})
 	if i.ClusterSize != nil {
@@ -56,6 +60,9 @@ func (b Backup) Sections() []Section {
 	sections := []Section{{Rows: head}, {"Server information", []Row{{"Checksums", orZero(i.DataChecksums)}, {"WAL summarizer", orZero(i.SummarizeWAL)}}}}
 	if b.Snapshots != nil {
 		sections = append(sections, snapshotSection(*b.Snapshots))
+	}
+	if len(b.Destinations) > 0 {
+		sections = append(sections, Section{"Destinations", b.destinationRows()})
 	}
 	if len(i.Tablespaces) > 0 {
 		var rows []Row

@@ -1,0 +1,240 @@
+//go:build integration
+
+package main
+
+import (
+	"encoding/json"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-pg/holdfast/internal/backup"
+	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/pgtest"
+	"github.com/holdfast-pg/holdfast/internal/stacktest"
+	"github.com/holdfast-pg/holdfast/workflows"
+)
+
+const (
+	secondBucket = "second"
+	secondURL    = "s3://" + secondBucket + "/other"
+)
+
+// threefold is a bed whose backups go to two buckets and a directory.
+type threefold struct {
+	*bed
+	dir string // the third destination
+}
+
+func newThreefold(t *testing.T, settings ...string) *threefold {
+	c := newCloud(t, secondBucket)
+	three := &threefold{dir: filepath.Join(pgtest.Dir(t), "third")}
+	if err := os.Mkdir(three.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if cred := pgtest.Credential(t); cred != nil {
+		if err := os.Chown(three.dir, int(cred.Uid), int(cred.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	three.bed = newBedWith(t, stacktest.Options{Version: pgtest.Versions()[1], Method: config.MethodLocalToCloud, Env: c.Environment(), SegmentMB: 1,
+		Settings: three.settings(c, settings...)})
+	three.cloud = c
+	three.archiveWith(t, c.env()+" "+three.Bin+"/holdfast -c "+three.Config+" wal-archive main %p")
+	return three
+}
+
+func (three *threefold) settings(c *cloud, more ...string) []string {
+	return append(append(c.settings(), "wals_directory = "+cloudURL, "holdfast_replicas = "+secondURL+", file://"+three.dir), more...)
+}
+
+// objects are the names below a backup's keys at each destination, and those of WAL.
+func (three *threefold) objects(t *testing.T, id backup.ID) (backups, wals [3][]string) {
+	t.Helper()
+	for i, root := range []string{filepath.Join(three.cloud.Data(cloudBucket), "some", "where"), filepath.Join(three.cloud.Data(secondBucket), "other"), three.dir} {
+		root = filepath.Join(root, stacktest.Server)
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if os.IsNotExist(err) {
+				return nil
+			}
+			if err != nil || d.IsDir() {
+				return err
+			}
+			name := strings.TrimPrefix(path, root+"/")
+			if rest, is := strings.CutPrefix(name, "base/"+string(id)+"/"); is {
+				backups[i] = append(backups[i], rest)
+			} else if strings.HasPrefix(name, "wals/") {
+				wals[i] = append(wals[i], filepath.Base(name))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return backups, wals
+}
+
+// everywhere checks that a backup is the same at each destination, with the WAL that it needs.
+func (three *threefold) everywhere(t *testing.T, id backup.ID) {
+	t.Helper()
+	backups, wals := three.objects(t, id)
+	info, err := three.cat.Get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range backups {
+		if len(backups[0]) < 5 || !slices.Equal(backups[0], backups[i]) {
+			t.Errorf("destination %d has %q, the main one %q", i, backups[i], backups[0])
+		}
+		if !slices.Contains(wals[i], *info.BeginWAL) || !slices.Contains(wals[i], *info.EndWAL) {
+			t.Errorf("destination %d has the WAL %q, %s to %s is needed", i, wals[i], *info.BeginWAL, *info.EndWAL)
+		}
+	}
+}
+
+// destination is what show-backup tells of one.
+type destination struct {
+	URL      string
+	Complete bool
+	Behind   string
+}
+
+func (three *threefold) destinations(t *testing.T, id backup.ID) []destination {
+	t.Helper()
+	var out map[string]struct{ Destinations []destination }
+	r := three.Must(t, "-f", "json", "show-backup", stacktest.Server, string(id))
+	if err := json.Unmarshal([]byte(r.Stdout), &out); err != nil || len(out[stacktest.Server].Destinations) != 3 {
+		t.Fatalf("%v: %s", err, r.Stdout)
+	}
+	return out[stacktest.Server].Destinations
+}
+
+// denied lets the second bucket refuse every request, from the n-th volume on.
+func (three *threefold) denied(n int) {
+	three.cloud.mu.Lock()
+	defer three.cloud.mu.Unlock()
+	volumes := 0
+	three.cloud.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/"+secondBucket+"/") {
+			return false
+		}
+		three.cloud.mu.Lock()
+		defer three.cloud.mu.Unlock()
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "_0") {
+			volumes++
+		}
+		return volumes >= n && s3Error(w, http.StatusForbidden, "AccessDenied", "Access Denied")
+	}
+}
+
+func (three *threefold) allowed() {
+	three.cloud.mu.Lock()
+	defer three.cloud.mu.Unlock()
+	three.cloud.fault = nil
+}
+
+// caughtUp waits until no destination lacks the backup.
+func (three *threefold) caughtUp(t *testing.T, id backup.ID) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+		d, err := three.cat.Destinations(id)
+		if err == nil && len(d.Lacking()) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v, %v", d, err)
+		}
+	}
+}
+
+// TestReplicas: each backup goes to three stores, each of which is complete by itself, and is deleted
+// from all. One that fails in the middle gets it later.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	three := newThreefold(t, "holdfast_replica_quorum = 2")
+	first := three.backup(t)
+	three.everywhere(t, first.ID)
+	for _, d := range three.destinations(t, first.ID) {
+		if !d.Complete {
+			t.Errorf("%+v", d)
+		}
+	}
+	three.cloud.restoredFrom(t, three.bed, first.ID, secondURL)
+
+	three.Cluster.Exec(t, "UPDATE plain SET payload = 'changed' WHERE id < 500")
+	three.rows = three.Cluster.Fingerprint(t)
+	three.denied(1)
+	second := three.backup(t)
+	if d := three.destinations(t, second.ID); !d[0].Complete || d[1].Complete || !strings.Contains(d[1].Behind, "Access Denied") || !d[2].Complete {
+		t.Errorf("%+v", d)
+	}
+	if text := three.Must(t, "show-backup", stacktest.Server, string(second.ID)).Stdout; !strings.Contains(text, secondURL+" lacks it since") {
+		t.Error(text)
+	}
+	three.allowed()
+	if err := os.Remove(filepath.Join(three.dir, stacktest.Server, "base", string(second.ID), "backup.info")); err != nil { // only the main store can be copied from
+		t.Fatal(err)
+	}
+	three.caughtUp(t, second.ID)
+	backups, _ := three.objects(t, second.ID)
+	if !slices.Equal(backups[0], backups[1]) {
+		t.Errorf("caught up is %q, the main store has %q", backups[1], backups[0])
+	}
+	three.Must(t, "delete", stacktest.Server, string(first.ID))
+	three.cloud.restoredFrom(t, three.bed, second.ID, secondURL)
+	three.keepHistory(t, "replicas", workflows.ReplicasID(stacktest.Server, second.ID))
+	three.keepHistory(t, "local-to-cloud-replica-behind", workflows.BackupID(stacktest.Server))
+
+	three.Must(t, "delete", stacktest.Server, string(second.ID))
+	for _, id := range []backup.ID{first.ID, second.ID} {
+		backups, wals := three.objects(t, id)
+		for i := range backups {
+			if len(backups[i]) > 0 || i > 0 && len(wals[i]) > 0 {
+				t.Errorf("destination %d still has %q and %q", i, backups[i], wals[i])
+			}
+		}
+	}
+}
+
+// TestReplicasBelowTheQuorum: the backup fails, and says what each destination failed for.
+func TestReplicasBelowTheQuorum(t *testing.T) {
+	t.Parallel()
+	three := newThreefold(t, "holdfast_replica_quorum = 3")
+	three.denied(1)
+	r := three.Holdfast(t, "backup", stacktest.Server, "--wait")
+	three.allowed()
+	id, _ := three.newest()
+	show := three.Must(t, "show-backup", stacktest.Server, string(id)).Stdout
+	for _, want := range []string{"FAILED", secondURL, "Access Denied", "holdfast_replica_quorum = 3", "What to do"} {
+		if r.Code == 0 || !strings.Contains(show, want) {
+			t.Errorf("exit code %d, %q is missing in: %s", r.Code, want, show)
+		}
+	}
+	three.CheckNothingIsLeft(t)
+	three.Must(t, "delete", stacktest.Server, string(id))
+	backups, _ := three.objects(t, id)
+	for i := range backups {
+		if len(backups[i]) > 0 {
+			t.Errorf("destination %d still has %q", i, backups[i])
+		}
+	}
+}
+
+// TestACopyWithReplicasIsResumed: after a kill no finished volume is sent again, to nobody.
+func TestACopyWithReplicasIsResumed(t *testing.T) {
+	t.Parallel()
+	three := newThreefold(t, "holdfast_replica_quorum = 3")
+	got := three.try(t, scenario{config.MethodLocalToCloud, three.Cluster.Version, "copy", duringCopy}, "--bwlimit", "1500")
+	backups, _ := three.objects(t, got.ID)
+	for i := range backups {
+		if len(backups[i]) > 0 {
+			t.Errorf("destination %d still has %q", i, backups[i])
+		}
+	}
+}
