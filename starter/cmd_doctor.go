@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -155,17 +156,20 @@ func (a *app) examination(ctx context.Context, s *config.Server, running func(ke
 // storesOf are the object stores that a server's backups and WAL go to, of those that know uploads.
 func (a *app) storesOf(ctx context.Context, s *config.Server) map[string]doctor.Uploads {
 	out := map[string]doctor.Uploads{}
+	urls := slices.Clone(s.HoldfastReplicas)
 	for _, cloud := range []*config.CloudURL{s.BasebackupsCloud, s.WALsCloud} {
-		if cloud == nil {
-			continue
+		if cloud != nil {
+			urls = append(urls, cloud.URL)
 		}
-		at, err := objstore.ParseURL(cloud.URL)
+	}
+	for _, url := range urls {
+		at, err := objstore.ParseURL(url)
 		var store objstore.Store
 		if err == nil {
 			store, err = drivers.Open(ctx, at, s.CloudOptions, &objstore.Policy{Patience: checkPatience})
 		}
 		if err != nil {
-			a.warn("uploads in %s were not looked for: %v", cloud.URL, err)
+			a.warn("uploads in %s were not looked for: %v", url, err)
 			continue
 		}
 		if many, is := store.(objstore.Multipart); is {

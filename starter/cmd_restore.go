@@ -257,7 +257,7 @@ func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Ca
 	if req.Mounted {
 		src.Snapshot, err = mountedSource(cat, info)
 	} else {
-		src, err = sourceOf(ctx, s, cat, info)
+		src, err = a.sourceOf(ctx, s, cat, info)
 	}
 	if err != nil {
 		return nil, src, err
@@ -268,7 +268,7 @@ func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Ca
 	}
 	src.WAL = archive
 	for _, parent := range req.Parents {
-		part, err := sourceOf(ctx, s, cat, parent)
+		part, err := a.sourceOf(ctx, s, cat, parent)
 		if err != nil {
 			return nil, src, err
 		}
@@ -287,14 +287,9 @@ func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Ca
 	return plan, src, err
 }
 
-func sourceOf(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (restore.Source, error) {
-	b, err := bucket.Of(ctx, s, drivers.Open, &objstore.Policy{Patience: transferPatience})
-	if err != nil {
-		return restore.Source{}, err
-	}
-	if b != nil {
-		objects, err := b.Restorable(ctx, info)
-		return restore.Source{Info: info, Objects: objects}, err
+func (a *app) sourceOf(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (restore.Source, error) {
+	if s.BasebackupsCloud != nil {
+		return a.sourceInStore(ctx, s, cat, info)
 	}
 	src := restore.Source{Info: info, Data: cat.DataDir(info.ID), TableDirs: map[uint32]string{}, Keys: gpg.Of(s)}
 	for _, t := range info.Tablespaces {
@@ -305,6 +300,52 @@ func sourceOf(ctx context.Context, s *config.Server, cat *catalog.Catalog, info 
 		err = fromSnapshots(&src, cat, extra.Snapshots)
 	}
 	return src, err
+}
+
+// sourceInStore is the backup in the first store that has it and can be read.
+func (a *app) sourceInStore(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (restore.Source, error) {
+	all, err := bucket.All(ctx, s, drivers.Open, func() *objstore.Policy { return &objstore.Policy{Patience: transferPatience} })
+	if err != nil {
+		return restore.Source{}, err
+	}
+	soon, err := bucket.All(ctx, s, drivers.Open, func() *objstore.Policy { return &objstore.Policy{Patience: checkPatience} })
+	if err != nil {
+		return restore.Source{}, err
+	}
+	d, err := cat.Destinations(info.ID)
+	if err != nil {
+		return restore.Source{}, err
+	}
+	src := restore.Source{Info: info}
+	holding := bucket.Holding(all, d)
+	if len(holding) == 0 {
+		return src, fault.New(fault.Refused, "restore", string(info.ID), "no configured destination has all of it").
+			WithHint("see where it is: holdfast show-backup %s %s, and restore it from there: --from URL", s.Name, info.ID)
+	}
+	var first error
+	for i, b := range holding {
+		var err error
+		if len(holding) > 1 {
+			err = soon[slices.Index(all, b)].Reach(ctx)
+		}
+		if err == nil {
+			src.Objects, err = b.Restorable(ctx, info)
+		}
+		if err == nil || ctx.Err() != nil {
+			if b != all[0] && err == nil {
+				why := "it lacks the backup"
+				if first != nil {
+					why = first.Error()
+				}
+				a.warn("the backup is read from the replica %s, not from %s: %s. If its WAL cannot be read either, add --from %s", b.URL, all[0].URL, why, b.URL)
+			}
+			return src, err
+		}
+		if i == 0 {
+			first = err
+		}
+	}
+	return src, first
 }
 
 // fromSnapshots lets a restore read what the snapshots of a backup show.

@@ -63,12 +63,15 @@ func (a *app) verifyBackup(ctx context.Context, s *config.Server, cat *catalog.C
 	if err := verifiable(info); err != nil {
 		return err
 	}
-	b, err := bucket.Of(ctx, s, drivers.Open, &objstore.Policy{Patience: transferPatience})
+	all, err := bucket.All(ctx, s, drivers.Open, func() *objstore.Policy { return &objstore.Policy{Patience: transferPatience} })
 	if err != nil {
 		return err
 	}
-	if b != nil {
-		return a.verifyObjects(ctx, b, info, 0)
+	if len(all) == 1 {
+		return a.verifyObjects(ctx, all[0], info, 0)
+	}
+	if all != nil {
+		return a.verifyDestinations(ctx, all, cat, info)
 	}
 	by, err := verifyFiles(ctx, s, cat, info)
 	if ctx.Err() != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/bucket"
+	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/report"
 )
@@ -34,6 +35,41 @@ func (a *app) verifyFrom(ctx context.Context, name, ref string, jobs int, o from
 		return err
 	}
 	return a.verifyObjects(ctx, b, info, jobs)
+}
+
+// verifyDestinations reads back what each of several stores has of a backup.
+func (a *app) verifyDestinations(ctx context.Context, all []*bucket.Bucket, cat *catalog.Catalog, info *backupinfo.Info) error {
+	d, err := cat.Destinations(info.ID)
+	if err != nil {
+		return err
+	}
+	for _, one := range d.Lacking() {
+		a.warn("not verified: %s lacks the backup: %s", one.URL, one.Behind)
+	}
+	var first error
+	list := []any{}
+	for _, b := range bucket.Holding(all, d) {
+		a.say("At %s:", b.URL)
+		err := a.verifyObjects(ctx, b, info, 0)
+		if ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			err = &fault.Error{Op: "verify", Subject: b.URL, Kind: fault.KindOf(err), Err: err, Hint: fault.HintOf(err)}
+			if first != nil {
+				a.warn("%v", err)
+			} else {
+				first = err
+			}
+		}
+		if found, is := a.json[b.Server].(map[string]any); is {
+			found["url"] = b.URL
+			list = append(list, found)
+			delete(a.json, b.Server)
+		}
+	}
+	a.json[info.ServerName] = map[string]any{"backup_id": info.ID, "destinations": list}
+	return first
 }
 
 // verifyObjects reads back what a store has of a backup.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-pg/holdfast/activities"
+	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
@@ -77,9 +78,9 @@ func gather(ctx context.Context, s *config.Server, state string, timeout time.Du
 				f.Local.PGDataErr = lookIntoCluster(f.Postgres.Facts.DataDirectory)
 			case config.MethodLocalToCloud:
 				f.Local.PGDataErr = lookIntoCluster(f.Postgres.Facts.DataDirectory)
-				f.Local.CloudErr = probeStore(ctx, s)
+				f.Local.Replicas, f.Local.CloudErr = probeStores(ctx, s)
 			case config.MethodSnapshot:
-				f.Local.CloudErr = probeStore(ctx, s)
+				_, f.Local.CloudErr = probeStores(ctx, s)
 				lookAtDisks(ctx, s, &f)
 			case config.MethodRsync:
 				f.Local.SSH = logIn(ctx, s, f.Postgres.Facts.DataDirectory, f.Store.Backups)
@@ -97,13 +98,21 @@ func gather(ctx context.Context, s *config.Server, state string, timeout time.Du
 	return f
 }
 
-// probeStore asks the object store that backups go to.
-func probeStore(ctx context.Context, s *config.Server) error {
-	b, err := bucket.Of(ctx, s, drivers.Open, &objstore.Policy{Patience: checkPatience})
-	if err != nil || b == nil { // a configuration without a URL is a problem of its own
-		return err
+// probeStores asks the object stores that backups go to.
+func probeStores(ctx context.Context, s *config.Server) (replicas []check.Replica, main error) {
+	all, err := bucket.All(ctx, s, drivers.Open, func() *objstore.Policy { return &objstore.Policy{Patience: checkPatience} })
+	if err != nil || all == nil { // a configuration without a URL is a problem of its own
+		return nil, err
 	}
-	return b.Reach(ctx)
+	errs := make([]error, len(all))
+	_ = objstore.Each(ctx, len(all), func(ctx context.Context, i int) error {
+		errs[i] = all[i].Reach(ctx)
+		return nil
+	})
+	for i, b := range all[1:] {
+		replicas = append(replicas, check.Replica{URL: b.URL, Err: errs[i+1]})
+	}
+	return replicas, errs[0]
 }
 
 func askPostgres(ctx context.Context, s *config.Server) check.Postgres {
@@ -298,6 +307,15 @@ func lookIntoStore(ctx context.Context, s *config.Server) check.Store {
 		st.Directories = append(st.Directories, errors.New(w))
 	}
 	st.Backups = backups
+	for _, b := range backups {
+		d, err := cat.Destinations(b.ID)
+		if err != nil {
+			st.Directories = append(st.Directories, err)
+		}
+		if b.Status == backup.Done && len(d.Lacking()) > 0 {
+			st.Behind++
+		}
+	}
 	if id, err := cat.Identity(); err != nil {
 		st.Directories = append(st.Directories, err)
 	} else if id != nil {

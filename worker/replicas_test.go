@@ -115,13 +115,14 @@ func (three *threefold) destinations(t *testing.T, id backup.ID) []destination {
 	return out[stacktest.Server].Destinations
 }
 
-// denied lets the second bucket refuse every request, from the n-th volume on.
-func (three *threefold) denied(n int) {
+// denied lets a bucket refuse every request for backups, from the n-th volume on.
+func (three *threefold) denied(bucket string, n int) {
 	three.cloud.mu.Lock()
 	defer three.cloud.mu.Unlock()
 	volumes := 0
 	three.cloud.fault = func(w http.ResponseWriter, r *http.Request) bool {
-		if !strings.HasPrefix(r.URL.Path, "/"+secondBucket+"/") {
+		prefix := r.URL.Path + r.URL.Query().Get("prefix")
+		if !strings.HasPrefix(r.URL.Path, "/"+bucket) || strings.Contains(prefix, "/wals/") {
 			return false
 		}
 		three.cloud.mu.Lock()
@@ -137,6 +138,14 @@ func (three *threefold) allowed() {
 	three.cloud.mu.Lock()
 	defer three.cloud.mu.Unlock()
 	three.cloud.fault = nil
+}
+
+// says runs a command and looks for what it has to print.
+func (three *threefold) says(t *testing.T, code int, want string, args ...string) {
+	t.Helper()
+	if r := three.Holdfast(t, args...); r.Code != code || !strings.Contains(r.Stdout+r.Stderr, want) {
+		t.Errorf("%v: exit code %d, %q is missing in:\n%s%s", args, r.Code, want, r.Stdout, r.Stderr)
+	}
 }
 
 // caughtUp waits until no destination lacks the backup.
@@ -169,7 +178,7 @@ func TestReplicas(t *testing.T) {
 
 	three.Cluster.Exec(t, "UPDATE plain SET payload = 'changed' WHERE id < 500")
 	three.rows = three.Cluster.Fingerprint(t)
-	three.denied(1)
+	three.denied(secondBucket, 1)
 	second := three.backup(t)
 	if d := three.destinations(t, second.ID); !d[0].Complete || d[1].Complete || !strings.Contains(d[1].Behind, "Access Denied") || !d[2].Complete {
 		t.Errorf("%+v", d)
@@ -191,8 +200,32 @@ func TestReplicas(t *testing.T) {
 	three.keepHistory(t, "replicas", workflows.ReplicasID(stacktest.Server, second.ID))
 	three.keepHistory(t, "local-to-cloud-replica-behind", workflows.BackupID(stacktest.Server))
 
+	three.denied(cloudBucket, 1) // the main one
+	third := three.backup(t)
+	if d := three.destinations(t, third.ID); d[0].Complete || !d[1].Complete || !d[2].Complete {
+		t.Errorf("%+v", d)
+	}
+	three.says(t, 0, "lacks the backup", "verify-backup", stacktest.Server, string(third.ID))
+	three.says(t, 1, "Access Denied", "check", stacktest.Server)
+	dest := filepath.Join(pgtest.Dir(t), "restored")
+	three.says(t, 0, "read from the replica "+secondURL, "restore", stacktest.Server, string(second.ID), dest, "--tablespace", "odd name's:"+dest+"-ts")
+	three.says(t, 4, "does not let it be deleted", "delete", stacktest.Server, string(second.ID))
+	three.allowed()
+	if in := three.cron(t); len(in.Warnings) > 0 {
+		t.Errorf("%+v", in)
+	}
+	three.caughtUp(t, third.ID)
+	three.everywhere(t, third.ID)
+	three.says(t, 0, "At file://"+three.dir, "verify-backup", stacktest.Server, string(third.ID))
+	three.says(t, 0, "replica "+secondURL+": OK", "check", stacktest.Server)
+	three.says(t, 0, "DONE", "show-backup", stacktest.Server, string(third.ID), "--from", "file://"+three.dir)
+
 	three.Must(t, "delete", stacktest.Server, string(second.ID))
-	for _, id := range []backup.ID{first.ID, second.ID} {
+	if _, wals := three.objects(t, third.ID); len(wals[1]) == 0 {
+		t.Error("the WAL of a backup went with another one")
+	}
+	three.Must(t, "delete", stacktest.Server, string(third.ID))
+	for _, id := range []backup.ID{first.ID, second.ID, third.ID} {
 		backups, wals := three.objects(t, id)
 		for i := range backups {
 			if len(backups[i]) > 0 || i > 0 && len(wals[i]) > 0 {
@@ -206,7 +239,7 @@ func TestReplicas(t *testing.T) {
 func TestReplicasBelowTheQuorum(t *testing.T) {
 	t.Parallel()
 	three := newThreefold(t, "holdfast_replica_quorum = 3")
-	three.denied(1)
+	three.denied(secondBucket, 1)
 	r := three.Holdfast(t, "backup", stacktest.Server, "--wait")
 	three.allowed()
 	id, _ := three.newest()

@@ -107,6 +107,12 @@ func TestWhatFails(t *testing.T) {
 		"old pg_basebackup": {func(f *check.Facts) { f.Local.BaseMajor = 15 }, "pg_basebackup compatible", "postgresql-client-18", true, nil},
 		"data out of reach": {func(f *check.Facts) { f.Settings.Method, f.Local.PGDataErr = "local-rsync", errors.New("denied") }, "local PGDATA", "denied", true, []string{"pg_basebackup", "PostgreSQL streaming"}},
 		"no rsync":          {func(f *check.Facts) { f.Settings.Method, f.Local.RsyncErr = "local-rsync", errors.New("none") }, "rsync", "none", true, nil},
+		"no replica": {func(f *check.Facts) {
+			f.Settings.Method, f.Local.Replicas = "local-to-cloud", []check.Replica{{URL: "s3://a"}, {URL: "s3://b", Err: errors.New("no bucket")}}
+		}, "replica s3://b", "no bucket", true, []string{"pg_basebackup"}},
+		"replica behind": {func(f *check.Facts) {
+			f.Settings.Method, f.Local.Replicas, f.Store.Behind = "local-to-cloud", []check.Replica{{URL: "s3://a"}}, 2
+		}, "backups at every destination", "2 complete backups", false, nil},
 		"no key": {func(f *check.Facts) {
 			f.Local.Encrypts, f.Local.EncryptErr = true, errors.New("no public key")
 		}, "encryption", "no public key", true, nil},

@@ -15,6 +15,13 @@ func (f Facts) copying(l *list) {
 	case "local-to-cloud":
 		l.add("local PGDATA", f.Local.PGDataErr == nil, reason(f.Local.PGDataErr))
 		l.add("cloud storage configuration", f.Local.CloudErr == nil, reason(f.Local.CloudErr))
+		for _, r := range f.Local.Replicas {
+			l.add("replica "+r.URL, r.Err == nil, reason(r.Err))
+		}
+		if f.Local.Replicas != nil {
+			l.advise("backups at every destination", f.Store.Behind == 0,
+				fmt.Sprintf("%d complete backups are not; show-backup tells which destination lacks one, and why; they are copied there when it can be used", f.Store.Behind))
+		}
 	case "rsync":
 		f.ssh(l)
 		f.exclusive(l)

@@ -85,6 +85,13 @@ type Store struct {
 	Rejected    int  // files in the errors directory
 	Receiving   bool // pg_receivewal runs
 	Stopped     bool // somebody has stopped it, and it is not started again
+	Behind      int  // complete backups that not every destination has
+}
+
+// Replica is a further object store of local-to-cloud.
+type Replica struct {
+	URL string
+	Err error // why it cannot be used
 }
 
 // Local is what this host has for copying.
@@ -93,6 +100,7 @@ type Local struct {
 	RsyncErr  error // of this host
 	SSH       SSH
 	CloudErr  error // local-to-cloud: why the object store cannot be used
+	Replicas  []Replica
 	BaseErr   error // postgres: why pg_basebackup cannot be run
 	Disks     Disks // snapshot
 	BaseMajor int

@@ -63,7 +63,7 @@ func (s *Set) Put(ctx context.Context, key string, r io.Reader, o objstore.PutOp
 				return objstore.Object{}, err
 			}
 		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF { //nolint:errorlint // a wrapped one is a failure that must not pass for the end
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			break
 		}
 		if err != nil {
@@ -75,7 +75,7 @@ func (s *Set) Put(ctx context.Context, key string, r io.Reader, o objstore.PutOp
 	}
 	return s.first(ctx, long, func(ctx context.Context, i int) (objstore.Object, error) {
 		f := flows[i]
-		f.out.Close()
+		f.out.CloseWithError(io.EOF)
 		select {
 		case <-f.ended:
 			return f.object, f.err

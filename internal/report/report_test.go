@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -205,5 +206,18 @@ func TestRateIsBarmans(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s: %v, Barman says %v", c.name, got, c.want)
 		}
+	}
+}
+
+func TestDestinationsOfABackup(t *testing.T) {
+	full, _, segments := pgp(t)
+	b := report.Backup{Info: full, Segments: segments, Destinations: []report.Destination{{URL: "s3://a"}, {URL: "s3://b", Behind: "access denied", Since: time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC)}}}
+	list := b.JSON()["destinations"].([]report.Object)
+	if len(list) != 2 || list[0]["complete"] != true || list[1]["complete"] != false || list[1]["behind"] != "access denied" {
+		t.Errorf("%v", list)
+	}
+	var text strings.Builder
+	if err := report.WriteSections(&text, "", b.Sections()); err != nil || !strings.Contains(text.String(), "s3://a has all of it") || !strings.Contains(text.String(), "s3://b lacks it since") {
+		t.Errorf("%v: %s", err, text.String())
 	}
 }
