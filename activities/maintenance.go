@@ -137,7 +137,7 @@ func (m *Maintenance) giveUp(ctx context.Context, s *config.Server, cat *catalog
 			activity.GetLogger(ctx).Warn("the snapshots of an abandoned backup were not removed", "backup", id, "error", err)
 		}
 	}
-	c := Catalogue{Servers: m.Servers, Snapshots: m.Snapshots}
+	c := Catalogue{Servers: m.Servers, Stores: m.Stores, Snapshots: m.Snapshots}
 	return true, c.recordFailed(ctx, ref, Failure{Message: "abandoned: what took this backup ended without saying how"})
 }
 

@@ -16,6 +16,8 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/objstore/file"
 )
 
 // oneBackup is a catalogue with a backup that waits for WAL.
@@ -80,4 +82,27 @@ func TestABackupThatIsDeletedDoesNotBecomeDone(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, backup.Failed, info.Status)
 	assert.Contains(t, *info.Error, "deletion")
+}
+
+// A backup that nobody works for any more is recorded as FAILED in the store that it goes to, too.
+func TestAnAbandonedBackupIsFailedInItsStore(t *testing.T) {
+	home, store := t.TempDir(), t.TempDir()
+	path := filepath.Join(home, "barman.conf")
+	require.NoError(t, os.WriteFile(path, []byte("[barman]\nbarman_home = "+home+"\n[main]\nconninfo = host=pg\nbackup_method = local-to-cloud\nbasebackups_directory = file://"+store+"\n"), 0o600))
+	cfg, err := config.Load(path)
+	require.NoError(t, err)
+	s, err := cfg.Server("main")
+	require.NoError(t, err)
+	require.NoError(t, catalog.LayoutOf(s).EnsureDirs())
+	cat, id := catalog.Open(catalog.LayoutOf(s)), backup.ID("20261124T193756")
+	require.NoError(t, cat.Create(&backupinfo.Info{ID: id, ServerName: "main", Status: backup.Started}))
+	m := &Maintenance{Servers: oneServer{s}, Stores: func(_ context.Context, at objstore.Location, _ config.CloudOptions, p *objstore.Policy) (objstore.Store, error) {
+		return file.Open(at, p)
+	}}
+	done, err := m.giveUp(t.Context(), s, cat, id, &catalog.Extra{})
+	require.NoError(t, err)
+	assert.True(t, done)
+	record, err := os.ReadFile(filepath.Join(store, "main", "base", string(id), "backup.info"))
+	require.NoError(t, err)
+	assert.Contains(t, string(record), "status=FAILED")
 }
