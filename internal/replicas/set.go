@@ -206,6 +206,9 @@ func next(calls map[int]*call, began time.Time) <-chan time.Time {
 // leeway is how long a replica may hold up the others in sum, beside as long as they need themselves.
 const leeway = 10 * time.Minute
 
+// mainPatience is how many times longer than a replica the main store may hold up the others.
+const mainPatience = 15
+
 // hold begins to reckon how long one holds up the others, and returns how long it may.
 func (s *Set) hold(i int, stall time.Duration) time.Duration {
 	s.mu.Lock()
@@ -221,7 +224,7 @@ func (s *Set) hold(i int, stall time.Duration) time.Duration {
 	}
 	h.calls++
 	if i == 0 {
-		return stall // a main store that is always slower than its replicas is no trouble
+		return mainPatience * stall // and it may always be slower than its replicas
 	}
 	sum := h.sum + now.Sub(h.since)
 	return min(stall, max(0, leeway+now.Sub(s.began)/2-sum))
