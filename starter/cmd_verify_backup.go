@@ -34,7 +34,8 @@ func (a *app) cmdVerifyBackup() *cobra.Command {
 		Long: `Runs pg_verifybackup of the backup's version: every file must be there, and be as the
 backup_manifest says. Tar archives need PostgreSQL 18. A backup by rsync without a
 backup_manifest is compared with the list that was made during its copy; another one
-needs generate-manifest first. WAL is the business of check-backup.
+needs generate-manifest first. WAL is the business of check-backup. A backup in object stores
+is read back from each of its destinations.
 ` + references + "\n" + fromHelp + `
 Every object of the backup is then read to its end, each is as its format and the store's
 checksum say, nothing is missing, and the files are those of the manifest where the

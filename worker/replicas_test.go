@@ -134,6 +134,29 @@ func (three *threefold) denied(bucket string, n int) {
 	}
 }
 
+// killOnce kills the copy role when the second volume comes to a bucket, which refuses nothing.
+func (three *threefold) killOnce(t *testing.T, bucket string) <-chan struct{} {
+	three.cloud.mu.Lock()
+	defer three.cloud.mu.Unlock()
+	done := make(chan struct{})
+	volumes := 0
+	three.cloud.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut || !strings.HasPrefix(r.URL.Path, "/"+bucket+"/") || !strings.Contains(r.URL.Path, "_0") {
+			return false
+		}
+		three.cloud.mu.Lock()
+		volumes++
+		second := volumes == 2
+		three.cloud.mu.Unlock()
+		if second {
+			three.Kill(t, "copy")
+			close(done)
+		}
+		return second
+	}
+	return done
+}
+
 func (three *threefold) allowed() {
 	three.cloud.mu.Lock()
 	defer three.cloud.mu.Unlock()
@@ -200,7 +223,7 @@ func TestReplicas(t *testing.T) {
 	three.keepHistory(t, "replicas", workflows.ReplicasID(stacktest.Server, second.ID))
 	three.keepHistory(t, "local-to-cloud-replica-behind", workflows.BackupID(stacktest.Server))
 
-	three.denied(cloudBucket, 1) // the main one
+	three.denied(cloudBucket, 0) // the main one, from the beginning
 	third := three.backup(t)
 	if d := three.destinations(t, third.ID); d[0].Complete || !d[1].Complete || !d[2].Complete {
 		t.Errorf("%+v", d)
@@ -210,10 +233,11 @@ func TestReplicas(t *testing.T) {
 	dest := filepath.Join(pgtest.Dir(t), "restored")
 	three.says(t, 0, "read from the replica "+secondURL, "restore", stacktest.Server, string(second.ID), dest, "--tablespace", "odd name's:"+dest+"-ts")
 	three.says(t, 4, "does not let it be deleted", "delete", stacktest.Server, string(second.ID))
-	three.allowed()
+	killed := three.killOnce(t, cloudBucket)
 	if in := three.cron(t); len(in.Warnings) > 0 {
 		t.Errorf("%+v", in)
 	}
+	await(t, killed, "nothing was copied to the main store")
 	three.caughtUp(t, third.ID)
 	three.everywhere(t, third.ID)
 	three.says(t, 0, "At file://"+three.dir, "verify-backup", stacktest.Server, string(third.ID))
@@ -225,6 +249,9 @@ func TestReplicas(t *testing.T) {
 		t.Error("the WAL of a backup went with another one")
 	}
 	three.Must(t, "delete", stacktest.Server, string(third.ID))
+	if again := three.cloud.twice(); len(again) > 0 {
+		t.Errorf("sent twice: %q", again)
+	}
 	for _, id := range []backup.ID{first.ID, second.ID, third.ID} {
 		backups, wals := three.objects(t, id)
 		for i := range backups {
