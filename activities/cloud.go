@@ -296,15 +296,6 @@ func (p *Proof) proveCloud(ctx context.Context, s *config.Server, cat *catalog.C
 	return Proven{Objects: found.Objects, Bytes: found.Bytes}, err
 }
 
-// checkStore makes sure that the store of a server's backups, if one has them, can be written to.
-func (p *Preflight) checkStore(ctx context.Context, s *config.Server) error {
-	b, err := bucket.Of(ctx, s, p.Stores, &objstore.Policy{Patience: recordPatience})
-	if err != nil || b == nil {
-		return err
-	}
-	return b.Probe(ctx)
-}
-
 // checkCloud makes sure that the store can be written to and the cluster read.
 func (p *Preflight) checkCloud(ctx context.Context, s *config.Server, f postgres.Facts) error {
 	if err := p.checkStores(ctx, s); err != nil {

@@ -126,10 +126,10 @@ func (c *cloudStores) trouble() string {
 	return ""
 }
 
-// checkStores makes sure that enough stores can be written to.
+// checkStores makes sure that enough of the stores, where backups go to any, can be written to.
 func (p *Preflight) checkStores(ctx context.Context, s *config.Server) error {
 	all, err := bucket.All(ctx, s, p.Stores, shortly)
-	if err != nil {
+	if err != nil || len(all) == 0 {
 		return err
 	}
 	if len(all) == 1 {

@@ -132,7 +132,7 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 		}
 	}
 	if s.BackupMethod == config.MethodSnapshot {
-		if err := p.checkStore(ctx, s); err != nil {
+		if err := p.checkStores(ctx, s); err != nil {
 			return plan, err
 		}
 		return plan, checkSnapshots(ctx, s, f, p.Snapshots)
