@@ -59,6 +59,19 @@ make_postgres() {
   "$bin/postgres" --version >&2
 }
 
+# make_pgbackrest DIR: a pgBackRest that runs from DIR with the C library that it was linked to.
+make_pgbackrest() {
+  local dir=$1 loader libraries packages
+  in_suite sid
+  packages=$(closure pgbackrest | grep -E '^(pgbackrest|lib.*)$' | grep -vE '^lib(perl|.*-perl|debconf|pam-modules|semanage|sepol|db5|systemd-shared|mount|blkid|proc2|text|.*-common|gconv)')
+  # shellcheck disable=SC2086
+  unpack "$dir" $packages
+  loader=$(find "$dir" -type f -name 'ld-linux*.so.*' | head -1)
+  libraries=$(dirname "$loader")
+  patchelf --force-rpath --set-interpreter "$loader" --set-rpath "$libraries:$dir/usr/lib/$(basename "$libraries")" "$dir/usr/bin/pgbackrest"
+  "$dir/usr/bin/pgbackrest" version >&2
+}
+
 # make_judge DIR: Barman with the clients of PostgreSQL 18, and moto, which plays EC2, in a tree to chroot into.
 make_judge() {
   local dir=$1 packages
@@ -127,3 +140,4 @@ complete pg18 2 make_postgres 18 sid
 complete judge 5 make_judge
 complete azurite 1 make_azurite
 complete stores 2 make_stores
+if [ "${1:-}" = rivals ]; then complete pgbackrest 1 make_pgbackrest; fi
