@@ -82,7 +82,8 @@ lint: libzstd      ## formatting, golangci-lint, go vet and workflowcheck
 	go vet -tags integration,faults ./...
 	$(TOOL) workflowcheck -test=false -config .ci/workflowcheck.yaml ./workflows/...
 
-bench: build testbed  ## the benchmarks of speed and memory
+bench: build       ## the benchmarks of speed and memory, beside pgBackRest too
+	@.ci/testbed.sh rivals
 	go test -tags integration -count=1 -timeout 2h -run '^$$' -bench . $(INTEGRATION)
 
 fuzz: libzstd      ## each parser's fuzz targets, FUZZTIME each

@@ -80,6 +80,7 @@ func (a *app) fetchWAL(ctx context.Context, server, name, dest string, partial b
 	if err != nil {
 		return err
 	}
+	archive = archive.ForRecovery()
 	fetch := archive.Fetch
 	if partial {
 		fetch = archive.FetchPartial

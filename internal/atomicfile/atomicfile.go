@@ -90,6 +90,20 @@ func (f *File) Commit() error {
 	return SyncDir(filepath.Dir(f.path))
 }
 
+// Show is Commit for content that can be had again: whoever opens the final name finds all of it,
+// but nobody waits for the disk, and when the host crashes the file may be lost or empty.
+func (f *File) Show() error {
+	if err := f.Close(); err != nil {
+		return fault.Wrap(fault.Internal, "close", f.path, err)
+	}
+	step("rename", f.path)
+	if err := os.Rename(f.Name(), f.path); err != nil {
+		return fault.Wrap(fault.Internal, "rename to", f.path, err)
+	}
+	f.done = true
+	return nil
+}
+
 // CommitNew is Commit, but it fails with an error that is fs.ErrExist when the
 // final name is taken; that file stays as it is.
 func (f *File) CommitNew() error {

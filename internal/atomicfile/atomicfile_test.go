@@ -75,3 +75,29 @@ func TestCommitNewRefusesAnExistingName(t *testing.T) {
 		t.Errorf("left behind: %v", n)
 	}
 }
+
+// TestShow: a reader finds all of it, and nothing is left beside it.
+func TestShow(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	f, err := atomicfile.Create(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Abort()
+	if _, err := f.WriteString("content"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("it is there before it is complete")
+	}
+	if err := f.Show(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "content" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got := names(t, dir); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+}

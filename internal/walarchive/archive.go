@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -39,11 +40,12 @@ type Archive struct {
 	layout catalog.Layout
 	opt    Options
 	shelf  shelf
+	show   func(*atomicfile.File) error // gives what is fetched its name
 }
 
 // Open names an archive; it reads and writes nothing.
 func Open(l catalog.Layout, opt Options) *Archive {
-	a := &Archive{layout: l, opt: opt, shelf: &directory{l.WALDir, opt.Compression}}
+	a := &Archive{layout: l, opt: opt, shelf: &directory{l.WALDir, opt.Compression}, show: (*atomicfile.File).Commit}
 	if opt.Bucket != nil {
 		a.shelf = &bucket{Bucket: *opt.Bucket, server: l.Server, written: opt.Compression.Algorithm}
 	}

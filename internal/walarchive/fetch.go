@@ -13,7 +13,16 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
 
-// Fetch delivers one file, expanded and complete, to dest: from the archive,
+// ForRecovery is the archive for a server that fetches its WAL itself: nobody waits for the disk.
+// After a crash of the host PostgreSQL asks for the files again, and removes what lies under
+// the name before; those that it keeps it makes durable itself.
+func (a *Archive) ForRecovery() *Archive {
+	hasty := *a
+	hasty.show = (*atomicfile.File).Show
+	return &hasty
+}
+
+// Fetch delivers one file, expanded, complete and durable, to dest: from the archive,
 // or from where it waits to be archived. What is nowhere is fault.NotFound.
 func (a *Archive) Fetch(ctx context.Context, name, dest string) error {
 	return a.fetch(ctx, name, dest, false)
@@ -98,7 +107,7 @@ func (a *Archive) deliver(ctx context.Context, where string, stored io.ReadClose
 	if err := a.checkSize(where, name, n); err != nil {
 		return err
 	}
-	return out.Commit()
+	return a.show(out)
 }
 
 // checkSize refuses what expanded to n bytes and is no whole segment.
