@@ -91,9 +91,9 @@ func (r *backRest) run(args ...string) time.Duration {
 	return took
 }
 
-// forget removes its backups, and leaves its WAL.
+// forget empties its repository.
 func (r *backRest) forget() {
-	clean(r.b, filepath.Join(r.store.Data(cloudBucket), "pgbackrest/backup"))
+	clean(r.b, filepath.Join(r.store.Data(cloudBucket), "pgbackrest"))
 	r.run("stanza-create")
 }
 
