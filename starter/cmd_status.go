@@ -106,6 +106,8 @@ func statusOf(ctx context.Context, s *config.Server, state string) (f found, err
 			f.errs = append(f.errs, err)
 		}
 	}
+	f.Behind, err = behind(cat, backups)
+	note(err)
 	if s.Active && !s.Passive {
 		r := ask(ctx, s)
 		f.Facts, f.Archiver = r.facts, r.archiver

@@ -307,15 +307,11 @@ func lookIntoStore(ctx context.Context, s *config.Server) check.Store {
 		st.Directories = append(st.Directories, errors.New(w))
 	}
 	st.Backups = backups
-	for _, b := range backups {
-		d, err := cat.Destinations(b.ID)
-		if err != nil {
-			st.Directories = append(st.Directories, err)
-		}
-		if b.Status == backup.Done && len(d.Lacking()) > 0 {
-			st.Behind++
-		}
+	lacked, err := behind(cat, backups)
+	if err != nil {
+		st.Directories = append(st.Directories, err)
 	}
+	st.Behind = len(lacked)
 	if id, err := cat.Identity(); err != nil {
 		st.Directories = append(st.Directories, err)
 	} else if id != nil {
@@ -326,6 +322,20 @@ func lookIntoStore(ctx context.Context, s *config.Server) check.Store {
 	}
 	st.Incoming, st.InStreaming, st.Rejected = waiting(l.IncomingDir), waiting(l.StreamingDir), waiting(l.ErrorsDir)
 	return st
+}
+
+// behind are the complete backups that one of several destinations lacks.
+func behind(cat *catalog.Catalog, backups []*backupinfo.Info) (out []backup.ID, err error) {
+	for _, b := range backups {
+		d, err := cat.Destinations(b.ID)
+		if err != nil {
+			return out, err
+		}
+		if b.Status == backup.Done && len(d.Lacking()) > 0 {
+			out = append(out, b.ID)
+		}
+	}
+	return out, nil
 }
 
 // writable makes sure, without writing, that a directory can be used. One that

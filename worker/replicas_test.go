@@ -201,7 +201,7 @@ func TestReplicas(t *testing.T) {
 
 	three.Cluster.Exec(t, "UPDATE plain SET payload = 'changed' WHERE id < 500")
 	three.rows = three.Cluster.Fingerprint(t)
-	three.denied(secondBucket, 1)
+	three.denied(secondBucket, 2) // it has one volume by then
 	second := three.backup(t)
 	if d := three.destinations(t, second.ID); !d[0].Complete || d[1].Complete || !strings.Contains(d[1].Behind, "Access Denied") || !d[2].Complete {
 		t.Errorf("%+v", d)
@@ -230,6 +230,7 @@ func TestReplicas(t *testing.T) {
 	}
 	three.says(t, 0, "lacks the backup", "verify-backup", stacktest.Server, string(third.ID))
 	three.says(t, 1, "Access Denied", "check", stacktest.Server)
+	three.says(t, 0, "Backups that a destination lacks: "+string(third.ID), "status", stacktest.Server)
 	dest := filepath.Join(pgtest.Dir(t), "restored")
 	three.says(t, 0, "read from the replica "+secondURL, "restore", stacktest.Server, string(second.ID), dest, "--tablespace", "odd name's:"+dest+"-ts")
 	three.says(t, 4, "does not let it be deleted", "delete", stacktest.Server, string(second.ID))
@@ -237,6 +238,7 @@ func TestReplicas(t *testing.T) {
 	if in := three.cron(t); len(in.Warnings) > 0 {
 		t.Errorf("%+v", in)
 	}
+	three.keepHistory(t, "maintenance-replica-behind", workflows.MaintenanceID(stacktest.Server))
 	await(t, killed, "nothing was copied to the main store")
 	three.caughtUp(t, third.ID)
 	three.everywhere(t, third.ID)

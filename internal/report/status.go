@@ -29,6 +29,7 @@ type Status struct {
 	Archiver      *postgres.Archiver // nil when that is unknown
 	Schedule      *Schedule          // nil when there is none
 	Window        *window.Result     // nil when the archive cannot be read
+	Behind        []backup.ID        // complete backups that one of several destinations lacks
 	Streaming     string             // how the streaming of WAL goes; "" when WAL is not streamed
 	Running       string             // the backup that runs, or why nobody knows; "" for none
 }
@@ -142,12 +143,16 @@ func (s Status) backups() []StatusRow {
 	if redundant < s.MinRedundancy {
 		verdict = "FAILED"
 	}
-	return []StatusRow{
+	rows := []StatusRow{
 		row("backups_number", "No. of available backups", fmt.Sprint(complete)),
 		row("first_backup", "First available backup", first),
 		row("last_backup", "Last available backup", last),
 		row("minimum_redundancy", "Minimum redundancy requirements", fmt.Sprintf("%s (%d/%d)", verdict, redundant, s.MinRedundancy)),
 	}
+	if len(s.Behind) > 0 {
+		rows = append(rows, row("behind", "Backups that a destination lacks", joinIDs(s.Behind)+" (show-backup tells which, and why)"))
+	}
+	return rows
 }
 
 func pyBool(b bool) string {
