@@ -129,6 +129,14 @@ func lookAtDisks(ctx context.Context, disks *snapshot.Access, c snapshot.Cluster
 	if err != nil {
 		return nil, err
 	}
+	return locate(ctx, disks, listed, c)
+}
+
+// locate finds what of a cluster lies on disks that can be cut.
+func locate(ctx context.Context, disks *snapshot.Access, listed []snapshot.Disk, c snapshot.Cluster) (*snapshot.Layout, error) {
+	if err := snapshot.CheckSpans(disks.Provider, listed); err != nil {
+		return nil, err
+	}
 	return snapshot.Locate(ctx, disks.Host, listed, c)
 }
 
@@ -179,7 +187,7 @@ func CheckLayout(ctx context.Context, disks *snapshot.Access, listed []snapshot.
 		}
 		c.Tablespaces[t.OID] = snapshot.Tablespace{Name: t.Name, Dir: dir}
 	}
-	layout, err := snapshot.Locate(ctx, disks.Host, listed, c)
+	layout, err := locate(ctx, disks, listed, c)
 	if err != nil {
 		return err
 	}

@@ -106,15 +106,11 @@ func (o instanceOptions) mountedSnapshots(ctx context.Context, s *config.Server,
 	if err != nil {
 		return err
 	}
-	var wrong []string
 	var points []string
 	for _, r := range record.Snapshots {
-		if why := sourceIsMounted(ctx, s, has, r); why != "" {
-			wrong = append(wrong, why)
-		}
 		points = append(points, r.Mount.Point)
 	}
-	if len(wrong) > 0 {
+	if wrong := sourcesAreMounted(ctx, s, has, record); len(wrong) > 0 {
 		return fault.New(fault.Refused, "restore", string(id), "%s", strings.Join(wrong, "; ")).
 			WithHint("attach disks that were made of the snapshots to %s and mount them as they were; --create-disks makes them and says how", o.instance)
 	}
@@ -135,27 +131,36 @@ func (o instanceOptions) mountedSnapshots(ctx context.Context, s *config.Server,
 	return nil
 }
 
-// sourceIsMounted says what is wrong with the disk of one snapshot; "" for nothing.
-func sourceIsMounted(ctx context.Context, s *config.Server, has []snapshot.AttachedDisk, r snapshot.RecordedDisk) string {
-	at := slices.IndexFunc(has, func(d snapshot.AttachedDisk) bool {
-		return d.Source != "" && strings.EqualFold(d.Source, r.Provider.ID)
-	})
-	if at < 0 {
-		return fmt.Sprintf("no disk of the instance was made of snapshot %s", r.Provider.ID)
+// sourcesAreMounted says what is wrong with the disks of snapshots.
+func sourcesAreMounted(ctx context.Context, s *config.Server, has []snapshot.AttachedDisk, record *snapshot.Record) (wrong []string) {
+	var disks []snapshot.AttachedDisk
+	var of []snapshot.RecordedDisk
+	var devices []string
+	for _, r := range record.Snapshots {
+		at := slices.IndexFunc(has, func(d snapshot.AttachedDisk) bool {
+			return d.Source != "" && strings.EqualFold(d.Source, r.Provider.ID)
+		})
+		if at < 0 {
+			wrong = append(wrong, fmt.Sprintf("no disk of the instance was made of snapshot %s", r.Provider.ID))
+			continue
+		}
+		disks, of, devices = append(disks, has[at]), append(of, r), append(devices, has[at].Device)
 	}
-	d := has[at]
-	m, err := snapshot.MountOfDevice(ctx, snapshot.Here{PathPrefix: s.PathPrefix}, d.Device)
-	switch {
-	case errors.Is(err, snapshot.ErrUnmounted):
-		return fmt.Sprintf("disk %s (%s) is not mounted, and was at %s", d.Name, d.Device, r.Mount.Point)
-	case err != nil:
-		return err.Error()
-	case m.Target != r.Mount.Point:
-		return fmt.Sprintf("disk %s (%s) is mounted at %s, and was at %s", d.Name, d.Device, m.Target, r.Mount.Point)
-	case m.Options != r.Mount.Options:
-		return fmt.Sprintf("disk %s (%s) is mounted with the options %s, and was with %s", d.Name, d.Device, m.Options, r.Mount.Options)
+	found, errs := snapshot.FileSystems(ctx, snapshot.Here{PathPrefix: s.PathPrefix}, devices)
+	for i, d := range disks {
+		m, r := found[i], of[i]
+		switch {
+		case errors.Is(errs[i], snapshot.ErrUnmounted):
+			wrong = append(wrong, fmt.Sprintf("disk %s (%s) is not mounted, and was at %s", d.Name, d.Device, r.Mount.Point))
+		case errs[i] != nil:
+			wrong = append(wrong, errs[i].Error())
+		case m.Target != r.Mount.Point:
+			wrong = append(wrong, fmt.Sprintf("disk %s (%s) is mounted at %s, and was at %s", d.Name, d.Device, m.Target, r.Mount.Point))
+		case m.Options != r.Mount.Options:
+			wrong = append(wrong, fmt.Sprintf("disk %s (%s) is mounted with the options %s, and was with %s", d.Name, d.Device, m.Options, r.Mount.Options))
+		}
 	}
-	return ""
+	return wrong
 }
 
 // createDisks makes disks of a backup's snapshots, attaches them, and says how they are mounted.
@@ -169,22 +174,23 @@ func (a *app) createDisks(ctx context.Context, s *config.Server, id backup.ID, r
 	}
 	defer closed()
 	var made []map[string]any
-	var mounts []string
+	var devices []string
 	for _, r := range record.Snapshots {
 		d, err := disks.CreateDisk(ctx, o.instance, snapshot.Snapshot{Tag: snapshot.Tag{ID: id}, Name: r.Provider.Name, ID: r.Provider.ID})
 		if err != nil {
 			return err
 		}
-		mounts = append(mounts, "mount -o "+snapshot.Words(r.Mount.Options)+" "+snapshot.Words(d.Device)+" "+snapshot.Words(r.Mount.Point))
+		devices = append(devices, d.Device)
 		made = append(made, map[string]any{"disk": d.Name, "device": d.Device, "snapshot": r.Provider.ID, "mount_point": r.Mount.Point, "mount_options": r.Mount.Options})
 	}
-	a.json["disks"] = made
+	commands := record.Mounts(devices)
+	a.json["disks"], a.json["commands"] = made, commands
 	if a.format == "json" {
 		return nil
 	}
 	a.print("%s of backup %s attached to %s. Mount them there as root, then give the command without --create-disks:", count(len(made), "disk"), id, o.instance)
-	for _, m := range mounts {
-		a.print("  %s", m)
+	for _, c := range commands {
+		a.print("  %s", c)
 	}
 	return nil
 }

@@ -34,7 +34,13 @@ import (
 
 // cloudDisk is a disk of an instance: an image behind a loop device, under the name that
 // the cloud gives it below /dev. A snapshot of it is a copy of the image.
-type cloudDisk struct{ name, device, image, root string }
+type cloudDisk struct {
+	name, device, image, root string
+	partition                 bool // its file system is on a partition
+}
+
+// partSuffix is what udev adds to the name of a disk for its first partition.
+const partSuffix = "-part1"
 
 // show puts an image behind a device.
 func (d cloudDisk) show(t *testing.T, device, image string) {
@@ -46,9 +52,26 @@ func (d cloudDisk) show(t *testing.T, device, image string) {
 	}
 	t.Cleanup(func() {
 		_ = unix.Unmount(d.root, unix.MNT_DETACH)
+		_ = exec.Command("delpart", loop, "1").Run()
 		_ = exec.Command("losetup", "--detach", loop).Run()
 		_ = os.Remove(device)
+		_ = os.Remove(device + partSuffix)
 	})
+	if !d.partition {
+		return
+	}
+	// Not every kernel reads a partition table.
+	if out, err := exec.Command("sh", "-ec", `addpart "$1" 1 2048 1046528; until [ -b "$1p1" ]; do sleep 0.05; done; ln -s "$1p1" "$2"`, "sh", loop, device+partSuffix).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// volume is the device with the file system.
+func (d cloudDisk) volume() string {
+	if d.partition {
+		return d.device + partSuffix
+	}
+	return d.device
 }
 
 // cloudAPI is a cloud whose API is a server of the tests'.
@@ -57,7 +80,9 @@ type cloudAPI struct {
 	env      map[string]string
 	settings []string
 	device   func(i int, name string) string
-	attach   func(i int, name string)
+	// parted lets file systems be on partitions.
+	parted bool
+	attach func(i int, name string)
 	// creating has a function called for each request that makes snapshots: of which disks.
 	creating func(func(involved func(disk string) bool))
 	// fill lets snapshots of a disk fail for a quota, until mend; what is said of it is told and cure.
@@ -121,6 +146,7 @@ func microsoft(t *testing.T) *cloudAPI {
 		settings: []string{"snapshot_provider = azure", "azure_subscription_id = " + azuretest.Subscription, "azure_resource_group = " + azuretest.Group,
 			"azure_credential = managed-identity", "holdfast_snapshot_endpoint = " + s.URL},
 		device: func(i int, _ string) string { return fmt.Sprintf("/dev/disk/azure/scsi1/lun%d", firstLUN+i) },
+		parted: true,
 		attach: func(i int, name string) { s.Attach(name, int32(firstLUN+i)) },
 		creating: func(call func(func(string) bool)) {
 			s.Fail = func(r *http.Request) *azuretest.Failure {
@@ -219,12 +245,12 @@ func newCloudDisks(t *testing.T, c *cloudAPI, o *stacktest.Options) (disks [2]cl
 	dir, n := pgtest.Dir(t), clouds.Add(1)
 	for i := range disks {
 		name := fmt.Sprintf("hf%d-%d-%d", os.Getpid(), n, i)
-		d := cloudDisk{name, c.device(i, name), filepath.Join(dir, fmt.Sprint("image", i)), filepath.Join(dir, fmt.Sprintf("disk %d", i))}
-		if out, err := exec.Command("sh", "-ec", `truncate -s 512M "$1"; mkfs.ext4 -q "$1"; mkdir "$2"`, "sh", d.image, d.root).CombinedOutput(); err != nil {
+		d := cloudDisk{name, c.device(i, name), filepath.Join(dir, fmt.Sprint("image", i)), filepath.Join(dir, fmt.Sprintf("disk %d", i)), c.parted}
+		if out, err := exec.Command("sh", "-ec", `truncate -s 512M "$1"; mkdir "$2"`, "sh", d.image, d.root).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		d.show(t, d.device, d.image)
-		if out, err := exec.Command("sh", "-ec", `mount -o noatime "$1" "$2"; mkdir "$2/in"; chown postgres "$2" "$2/in"; chmod 755 "$2/in"`, "sh", d.device, d.root).CombinedOutput(); err != nil {
+		if out, err := exec.Command("sh", "-ec", `mkfs.ext4 -q "$1"; mount -o noatime "$1" "$2"; mkdir "$2/in"; chown postgres "$2" "$2/in"; chmod 755 "$2/in"`, "sh", d.volume(), d.root).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		c.attach(i, d.name)
@@ -438,7 +464,11 @@ func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id stri
 		if err := unix.Unmount(d.root, 0); err != nil {
 			t.Fatal(err)
 		}
-		d.show(t, strings.Trim(strings.Fields(mounts[i])[3], "'"), d.image+".cut")
+		made := strings.Trim(strings.Fields(mounts[i])[3], "'")
+		if d.partition != strings.HasSuffix(made, partSuffix) {
+			t.Errorf("the file system is said to be on %s", made)
+		}
+		d.show(t, strings.TrimSuffix(made, partSuffix), d.image+".cut")
 	}
 	refused("is not mounted, and was at "+disks[0].root, args...)
 	for _, command := range mounts {

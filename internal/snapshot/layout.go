@@ -91,11 +91,23 @@ func Locate(ctx context.Context, h Host, disks []Disk, c Cluster) (*Layout, erro
 		l.Notes = append(l.Notes, fmt.Sprintf("WAL is written to %s, which lies on none of the disks: that is fine, the WAL that the backup needs is archived, and a restore makes a new directory.", wal.path))
 	}
 	for i, d := range disks {
-		if !slices.ContainsFunc(slices.Collect(maps.Values(l.Holds)), func(a At) bool { return a.Disk == d.Name }) && on(wal, at[i:i+1]) < 0 {
+		if !l.used(d) && on(wal, at[i:i+1]) < 0 {
 			l.Notes = append(l.Notes, fmt.Sprintf("Nothing of the cluster lies on disk %s.", d.Name))
 		}
 	}
 	return l, nil
+}
+
+// used reports whether something of the cluster lies on a disk, or on one that shares its
+// file system.
+func (l *Layout) used(d Disk) bool {
+	for _, at := range l.Holds {
+		i := slices.IndexFunc(l.Disks, func(o Disk) bool { return o.Name == at.Disk })
+		if at.Disk == d.Name || d.Volume != "" && l.Disks[i].Volume == d.Volume {
+			return true
+		}
+	}
+	return false
 }
 
 // on is the disk that has a place: the deepest one that it lies below, on the same device.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/pylit"
@@ -38,6 +39,9 @@ type RecordedDisk struct {
 type RecordedMount struct {
 	Options string `json:"mount_options"`
 	Point   string `json:"mount_point"`
+	// Volume and Partition are those of Disk.
+	Volume    string `json:"volume,omitempty"`
+	Partition int    `json:"partition,omitempty"`
 }
 
 // RecordedSnapshot is a snapshot by its names.
@@ -65,7 +69,7 @@ func NewRecord(provider, instance string, l *Layout, made []Snapshot) *Record {
 				one.Holds[key] = at.Path
 			}
 		}
-		r.Snapshots = append(r.Snapshots, RecordedDisk{RecordedMount{d.Options, d.Mount}, one})
+		r.Snapshots = append(r.Snapshots, RecordedDisk{RecordedMount{d.Options, d.Mount, d.Volume, d.Partition}, one})
 	}
 	return r
 }
@@ -97,6 +101,43 @@ func (r *Record) find(key string) (RecordedSnapshot, string) {
 		}
 	}
 	return RecordedSnapshot{}, ""
+}
+
+// Mounts are the commands that mount disks which were made of the snapshots, as the source's
+// were. The devices are in the order of the snapshots.
+func (r *Record) Mounts(devices []string) (commands []string) {
+	seen := map[string]bool{}
+	for i, s := range r.Snapshots {
+		device, m := devices[i], s.Mount
+		switch {
+		case m.Partition > 0:
+			device = partitionOf(device, m.Partition)
+		case m.Volume != "" && seen[m.Volume]:
+			continue
+		case m.Volume != "":
+			seen[m.Volume], device = true, m.Volume
+			if len(seen) == 1 {
+				commands = append(commands, activate)
+			}
+		}
+		commands = append(commands, "mount -o "+Words(m.Options)+" "+Words(device)+" "+Words(m.Point))
+	}
+	return commands
+}
+
+// activate finds what lies on several disks; programs that are missing have nothing to find.
+const activate = "udevadm settle; mdadm --assemble --scan; vgchange -a y; btrfs device scan"
+
+// partitionOf is how udev and the kernel call a partition of a disk.
+func partitionOf(device string, number int) string {
+	n := strconv.Itoa(number)
+	switch last := device[len(device)-1]; {
+	case strings.HasPrefix(device, "/dev/disk/"):
+		return device + "-part" + n
+	case last >= '0' && last <= '9':
+		return device + "p" + n
+	}
+	return device + n
 }
 
 // Describe adds what Barman would write of the snapshots, if it knows their provider.
@@ -162,7 +203,7 @@ func FromBackupInfo(v pylit.Value) (*Record, error) {
 	r := &Record{Provider: text(v, "provider"), Barman: v.String()}
 	list, _ := v.Get("snapshots")
 	for _, one := range list.Items {
-		s := RecordedDisk{Mount: RecordedMount{text(one, "mount", "mount_options"), text(one, "mount", "mount_point")}}
+		s := RecordedDisk{Mount: RecordedMount{Options: text(one, "mount", "mount_options"), Point: text(one, "mount", "mount_point")}}
 		s.Provider.Disk = text(one, "provider", "device_name")
 		s.Provider.Name = text(one, "provider", "snapshot_name")
 		s.Provider.ID = cmp.Or(text(one, "provider", "snapshot_id"), s.Provider.Name)

@@ -71,6 +71,10 @@ type Disk struct {
 	Mount   string // where the file system with that directory is mounted
 	Options string // and how
 	Device  string // of a cloud, on the instance: a path below /dev
+	// Volume and Partition say what of a cloud's disk has the file system, as Device and
+	// Partition of FileSystem.
+	Volume    string `json:",omitempty"`
+	Partition int    `json:",omitempty"`
 	// WAL is the directory below Path with the cluster's WAL, "" when it is elsewhere. No
 	// restore reads it: a snapshot that leaves it out keeps no old WAL from being overwritten.
 	WAL string

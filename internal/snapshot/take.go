@@ -63,6 +63,7 @@ func (j Job) adopt(ctx context.Context, p Provider) (map[string]Snapshot, error)
 		return nil, err
 	}
 	have := map[string]Snapshot{}
+	twins := false
 	for _, s := range all {
 		if s.Tag.ID != j.Tag.ID {
 			continue
@@ -71,6 +72,7 @@ func (j Job) adopt(ctx context.Context, p Provider) (map[string]Snapshot, error)
 			return nil, fault.New(fault.Superseded, "make snapshots for", j.Tag.String(), "attempt %d has begun", s.Tag.Attempt)
 		}
 		_, twice := have[s.Name]
+		twins = twins || twice
 		if s.Tag == j.Tag && !twice && s.Phase != Failed {
 			have[s.Name] = s
 			continue
@@ -78,6 +80,15 @@ func (j Job) adopt(ctx context.Context, p Provider) (map[string]Snapshot, error)
 		if err := Remove(ctx, p, j.Tag.ID, s); err != nil {
 			return nil, err
 		}
+	}
+	// Disks that share a file system are of one set, or of no use.
+	if names, _ := spanned(j.Disks); names != nil && (twins || len(have) < len(j.Disks)) {
+		for _, s := range have {
+			if err := Remove(ctx, p, j.Tag.ID, s); err != nil {
+				return nil, err
+			}
+		}
+		return map[string]Snapshot{}, nil
 	}
 	last := NameOf(j.Last, j.Tag.ID)
 	if s, early := have[last]; early && j.Last != "" && len(have) < len(j.Disks) {
@@ -125,13 +136,19 @@ func CreateEach(ctx context.Context, p Provider, tag Tag, disks []Disk) ([]Snaps
 // together makes all snapshots at the same moment, where that is possible; then none has
 // to be the last.
 func (j Job) together(ctx context.Context, p Provider, have map[string]Snapshot) error {
-	a, can := p.(Atomic)
-	if !can || len(have) > 0 || len(j.Disks) < 2 {
+	if len(have) > 0 || len(j.Disks) < 2 {
 		return nil
 	}
+	a, can := p.(Atomic)
+	if !can {
+		return RefuseSpans(j.Disks)
+	}
 	made, err := a.CreateSet(ctx, j.Tag, j.Disks)
-	if err != nil || len(made) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(made) == 0 {
+		return RefuseSpans(j.Disks)
 	}
 	return j.enter(j.Disks, made, have)
 }

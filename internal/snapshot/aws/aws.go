@@ -134,18 +134,13 @@ func (p *Provider) Disks(ctx context.Context) ([]snapshot.Disk, error) {
 			return nil, fault.New(fault.NotFound, "look at disk", d.Name, "the host has no device for volume %s, which EC2 calls %s", v.id, v.device).
 				WithHint("let ssh_command lead to the instance %s; a volume that was just attached needs some seconds", p.Instance)
 		}
-		m, err := snapshot.MountOfDevice(ctx, p.Host, d.Device)
-		if fault.Is(err, fault.Tool) {
-			return nil, fault.New(fault.NotFound, "look at disk", d.Name, "%w", err).
-				WithHint("mount its file system on the instance; Holdfast looks for it with findmnt as %s", d.Device)
-		}
-		if err != nil {
-			return nil, err
-		}
-		d.Path, d.Mount, d.Options = m.Target, m.Target, m.Options
 		out = append(out, d)
 	}
-	return out, nil
+	out, err = snapshot.Mounted(ctx, p.Host, out)
+	if err == nil && !p.Together {
+		err = snapshot.RefuseSpans(out)
+	}
+	return out, err
 }
 
 // find is the one volume with an ID or a Name.

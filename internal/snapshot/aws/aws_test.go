@@ -27,10 +27,14 @@ import (
 var update = flag.Bool("update", false, "write golden files")
 
 // host says which devices there are, and where they are mounted.
-type host struct{ devices, mounts string }
+type host struct{ devices, mounts, stack string }
 
 func (h host) Run(_ context.Context, script string, out io.Writer) error {
-	if strings.Contains(script, "/sys/block") {
+	switch {
+	case strings.Contains(script, "/sys/class/block"):
+		_, err := io.WriteString(out, h.stack)
+		return err
+	case strings.Contains(script, "/sys/block"):
 		_, err := io.WriteString(out, h.devices)
 		return err
 	}
@@ -45,7 +49,7 @@ func (h host) Run(_ context.Context, script string, out io.Writer) error {
 }
 
 // nitro has one NVMe disk and one of Xen's names.
-var nitro = host{"vol0a /dev/nvme1n1\nvolother /dev/nvme2n1\n= /dev/xvdg\n", "/dev/nvme1n1 /srv/a b\n/dev/xvdg /srv/c\n"}
+var nitro = host{"vol0a /dev/nvme1n1\nvolother /dev/nvme2n1\n= /dev/xvdg\n", "/dev/nvme1n1 /srv/a b\n/dev/xvdg /srv/c\n", ""}
 
 func settings(t *testing.T, s *awstest.Server, disks ...string) *config.Server {
 	for k, v := range map[string]string{"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": "", "AWS_PROFILE": ""} {
@@ -239,6 +243,43 @@ func TestSetWithoutNames(t *testing.T) {
 	assert.Empty(t, s.Snapshots())
 }
 
+// TestSpans: volumes that share a file system are cut at the same moment, or not at all.
+func TestSpans(t *testing.T) {
+	s, c, _, job := bench(t)
+	striped := host{nitro.devices, "/dev/mapper/vg-pg /srv/pg\n", "at nvme1n1 /dev/nvme1n1\nat xvdg /dev/xvdg\ndm dm-0 vg-pg\non dm-0 nvme1n1\non dm-0 xvdg\n"}
+	open := func() *aws.Provider {
+		p, err := aws.Open(t.Context(), c, striped)
+		require.NoError(t, err)
+		p.Pause = time.Millisecond
+		return p
+	}
+	p := open()
+	disks, err := p.Disks(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "/dev/mapper/vg-pg", disks[1].Volume)
+	job.Disks = disks
+	made, err := snapshot.Take(t.Context(), p, job)
+	require.NoError(t, err)
+	assert.Len(t, made, 2)
+	require.NoError(t, snapshot.RemoveAll(t.Context(), p, job.Tag.Owner, job.Tag.ID, nil))
+	s.Fail = func(action string, _ url.Values) *awstest.Failure {
+		if action == "CreateSnapshots" {
+			return &awstest.Failure{Status: 403, Code: "UnauthorizedOperation", Text: "no"}
+		}
+		return nil
+	}
+	_, err = snapshot.Take(t.Context(), p, job)
+	assert.ErrorContains(t, err, "the file system at /srv/pg: it lies on the disks data, vol-0b, which cannot be cut at the same moment")
+	assert.Contains(t, fault.HintOf(err), "ec2:CreateSnapshots")
+	assert.Empty(t, s.Snapshots())
+	c.HoldfastSnapshotMultiVolume = "off"
+	_, err = open().Disks(t.Context())
+	assert.ErrorContains(t, err, "which cannot be cut at the same moment")
+	c.SnapshotDisks = []string{"data"}
+	_, err = open().Disks(t.Context())
+	assert.ErrorContains(t, err, "the file system at /srv/pg lies on /dev/xvdg, too")
+}
+
 // TestLostAnswer: what was made although nobody was told is taken, unless EC2 does not
 // list it yet; then there are two, and one look later it is known which is too many.
 func TestLostAnswer(t *testing.T) {
@@ -385,7 +426,7 @@ func TestOneLoop(t *testing.T) {
 		mounts += fmt.Sprintf("/dev/nvme%dn1 /srv/%d\n", i, i)
 		c.SnapshotDisks = append(c.SnapshotDisks, id)
 	}
-	p, err := aws.Open(t.Context(), c, host{devices, mounts})
+	p, err := aws.Open(t.Context(), c, host{devices: devices, mounts: mounts})
 	require.NoError(t, err)
 	job.Disks, err = p.Disks(t.Context())
 	require.NoError(t, err)

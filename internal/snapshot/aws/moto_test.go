@@ -52,7 +52,7 @@ func machine(t *testing.T) (*mototest.Server, *ec2.Client, *aws.Provider) {
 	_, err = api.CreateTags(t.Context(), &ec2.CreateTagsInput{Resources: []string{at["/dev/sdf"]}, Tags: []types.Tag{{Key: sdk.String("Name"), Value: sdk.String("data")}}})
 	require.NoError(t, err)
 	c.SnapshotDisks[1] = at["/dev/sdg"]
-	p, err := aws.Open(t.Context(), c, host{fmt.Sprintf("%s /dev/nvme1n1\n= /dev/xvdg\n", strings.Replace(at["/dev/sdf"], "-", "", 1)), nitro.mounts})
+	p, err := aws.Open(t.Context(), c, host{fmt.Sprintf("%s /dev/nvme1n1\n= /dev/xvdg\n", strings.Replace(at["/dev/sdf"], "-", "", 1)), nitro.mounts, ""})
 	require.NoError(t, err)
 	p.Pause = time.Millisecond
 	return m, api, p

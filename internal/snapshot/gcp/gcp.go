@@ -120,19 +120,9 @@ func (p *Provider) Disks(ctx context.Context) ([]snapshot.Disk, error) {
 		if err != nil {
 			return nil, err
 		}
-		one := snapshot.Disk{Name: name, Device: devices + d.GetDeviceName()}
-		m, err := snapshot.MountOfDevice(ctx, p.Host, one.Device)
-		if fault.Is(err, fault.Tool) {
-			return nil, fault.New(fault.NotFound, "look at disk", name, "%w", err).
-				WithHint("mount its file system on the instance; Holdfast looks for it with findmnt as %s", one.Device)
-		}
-		if err != nil {
-			return nil, err
-		}
-		one.Path, one.Mount, one.Options = m.Target, m.Target, m.Options
-		out = append(out, one)
+		out = append(out, snapshot.Disk{Name: name, Device: devices + d.GetDeviceName()})
 	}
-	return out, nil
+	return snapshot.Mounted(ctx, p.Host, out)
 }
 
 // find is the disk with exactly a name.
