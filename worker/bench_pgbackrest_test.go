@@ -117,7 +117,7 @@ func weight(b *testing.B, store *storetest.Gateway, key string) (bytes int64) {
 }
 
 // BenchmarkPgBackRest compares backups and their restore, from command to prompt, into and out of the
-// same S3 server, over TLS, with those of pgBackRest (zst 3, two processes, bundles). Metrics: ratios of
+// same S3 server, over TLS, with those of pgBackRest (zst 3, bundles), with two processes or jobs each. Metrics: ratios of
 // ours to theirs, the times of theirs, and the peak memory of each.
 func BenchmarkPgBackRest(b *testing.B) {
 	for _, c := range []struct {
@@ -128,7 +128,7 @@ func BenchmarkPgBackRest(b *testing.B) {
 			store := storetest.StartSecureGateway(b, cloudBucket)
 			g := newGiantWith(b, stacktest.Options{Version: pgtest.Versions()[0], Env: store.Environment()})
 			c.fill(g, b)
-			g.Configure(b, config.MethodLocalToCloud, "basebackups_directory = "+cloudURL, "holdfast_endpoint_url = "+store.URL, "holdfast_cloud_reuse = off")
+			g.Configure(b, config.MethodLocalToCloud, "basebackups_directory = "+cloudURL, "holdfast_endpoint_url = "+store.URL, "holdfast_cloud_reuse = off", "parallel_jobs = 2")
 			r := newBackRest(b, g, store)
 			forget := func() {
 				g.Must(b, "delete", stacktest.Server, "latest")
