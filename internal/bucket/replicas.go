@@ -14,27 +14,57 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/replicas"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
 
 // All are the buckets that a server's base backups go to, the main one first; none when a
-// directory has them. Each is used by a policy of its own.
+// directory has them. Each is used by a policy of its own. One of several that cannot be
+// opened, such as a directory that is not mounted, fails when it is used.
 func All(ctx context.Context, s *config.Server, stores objstore.Stores, policy func() *objstore.Policy) ([]*Bucket, error) {
-	main, err := Of(ctx, s, stores, policy())
-	if err != nil || main == nil {
+	if s.BasebackupsCloud == nil || len(s.HoldfastReplicas) == 0 {
+		b, err := Of(ctx, s, stores, policy())
+		if err != nil || b == nil {
+			return nil, err
+		}
+		return []*Bucket{b}, nil
+	}
+	places, err := locations(s)
+	if err != nil {
 		return nil, err
 	}
-	out := []*Bucket{main}
-	for _, url := range s.HoldfastReplicas {
-		b, err := at(ctx, s, url, stores, policy())
-		if err != nil {
-			return nil, &fault.Error{Op: "read", Subject: "holdfast_replicas", Kind: fault.KindOf(err), Err: err, Hint: fault.HintOf(err)}
+	var out []*Bucket
+	for _, at := range places {
+		store, err := stores(ctx, at, s.CloudOptions, policy())
+		if err != nil && ctx.Err() != nil {
+			return nil, err
 		}
-		if slices.ContainsFunc(out, func(other *Bucket) bool { return other.URL == b.URL }) {
-			return nil, fault.New(fault.Config, "read", "holdfast_replicas", "%s is there twice", b.URL).
-				WithHint("name each destination once, and not the one of basebackups_directory")
+		if err != nil {
+			store = replicas.Broken(err)
+		}
+		b, err := Open(store, at.String(), s.Name)
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, b)
+	}
+	return out, nil
+}
+
+// locations are those of a server with replicas, the main one first.
+func locations(s *config.Server) (out []objstore.Location, err error) {
+	for i, url := range append([]string{s.BasebackupsDirectory}, s.HoldfastReplicas...) {
+		at, err := objstore.ParseURL(url)
+		switch {
+		case err != nil && i == 0:
+			return nil, err
+		case err != nil:
+			return nil, &fault.Error{Op: "read", Subject: "holdfast_replicas, " + url, Kind: fault.Config, Err: err, Hint: fault.HintOf(err)}
+		case slices.Contains(out, at):
+			return nil, fault.New(fault.Config, "read", "holdfast_replicas", "%s is there twice", at).
+				WithHint("name each destination once, and not the one of basebackups_directory")
+		}
+		out = append(out, at)
 	}
 	return out, nil
 }
@@ -58,12 +88,12 @@ func Destinations(s *config.Server) (catalog.Destinations, error) {
 	if len(s.HoldfastReplicas) == 0 {
 		return nil, nil
 	}
+	places, err := locations(s)
+	if err != nil {
+		return nil, err
+	}
 	var out catalog.Destinations
-	for _, url := range append([]string{s.BasebackupsDirectory}, s.HoldfastReplicas...) {
-		at, err := objstore.ParseURL(url)
-		if err != nil {
-			return nil, err
-		}
+	for _, at := range places {
 		out = append(out, catalog.Destination{URL: at.String()})
 	}
 	return out, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/objstore/file"
+	"github.com/holdfast-pg/holdfast/internal/replicas"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
 
@@ -239,6 +240,38 @@ func TestDeletionAtSeveralStores(t *testing.T) {
 	}
 	if err := f.all[1].TakeWAL(t.Context(), archive, info(4, backup.Done)); !fault.Is(err, fault.NotFound) || fault.HintOf(err) == "" {
 		t.Errorf("WAL that is not there: %v", err)
+	}
+}
+
+// TestADestinationThatIsNotThere keeps nobody from the others.
+func TestADestinationThatIsNotThere(t *testing.T) {
+	f := newFleet(t)
+	f.away(1, true)
+	var err error
+	f.cat, err = bucket.Catalog(t.Context(), f.server, openFile, &objstore.Policy{})
+	f.must(err)
+	f.begin(1)
+	f.must(f.cat.Save(info(1, backup.Started)))
+	if got := f.lacking(1); !slices.Equal(got, f.dirs[1:2]) {
+		t.Errorf("behind: %v", got)
+	}
+	all, err := bucket.All(t.Context(), f.server, openFile, func() *objstore.Policy { return &objstore.Policy{} })
+	f.must(err)
+	if err := all[1].Probe(t.Context()); !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), f.dirs[1]) {
+		t.Errorf("%v", err)
+	}
+	var list []replicas.Destination
+	for _, b := range all {
+		list = append(list, replicas.Destination{URL: b.URL, Store: b.Store()})
+	}
+	set, err := replicas.New(list, replicas.Options{})
+	f.must(err)
+	many, is := set.Store().(objstore.RangeCopier)
+	if !is {
+		t.Fatal("an ability is missing")
+	}
+	if _, err := many.BeginCopy(t.Context(), "x"); err != nil || len(set.Aside()) != 1 {
+		t.Errorf("%v, %v", err, set.Aside())
 	}
 }
 

@@ -228,10 +228,14 @@ func TestOneThatStallsIsSetAside(t *testing.T) {
 		t.Run(op, func(t *testing.T) {
 			release := make(chan struct{})
 			t.Cleanup(func() { close(release) })
-			three := newTrio(t, replicas.Options{Quorum: 2, Stall: 50 * time.Millisecond})
+			three := newTrio(t, replicas.Options{Quorum: 1, Stall: 300 * time.Millisecond})
 			three.stores[1].fail = func(_ context.Context, does string) error { // as a hung mount, it does not even hear that it is to stop
 				if does == op {
-					<-release
+					select {
+					case <-release:
+					case <-time.After(time.Minute):
+						t.Error("somebody waited for it")
+					}
 				}
 				return nil
 			}
