@@ -125,12 +125,32 @@ func checkOverrides(o activities.Overrides) error {
 	return nil
 }
 
+// checkMethod refuses what a server's method has no use for, as its configuration does.
+func checkMethod(s *config.Server, o activities.Overrides) error {
+	if s.BackupMethod != config.MethodSnapshot {
+		return nil
+	}
+	refuse := func(option string) error {
+		return fault.New(fault.Usage, "read", option, "backup_method of %s is snapshot, and snapshots copy nothing", s.Name).WithHint("leave it out")
+	}
+	switch {
+	case o.BandwidthLimit != nil && *o.BandwidthLimit > 0:
+		return refuse("--bwlimit")
+	case o.ReuseBackup != nil && *o.ReuseBackup != "off":
+		return refuse("--reuse-backup")
+	}
+	return nil
+}
+
 func (a *app) backup(ctx context.Context, name string, o backupOptions, overrides activities.Overrides) error {
 	if err := checkOverrides(overrides); err != nil {
 		return err
 	}
 	s, cat, err := a.catalog(name)
 	if err != nil {
+		return err
+	}
+	if err := checkMethod(s, overrides); err != nil {
 		return err
 	}
 	if o.name != "" {
