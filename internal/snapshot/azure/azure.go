@@ -83,8 +83,15 @@ func described(tag snapshot.Tag, s armcompute.Snapshot) snapshot.Snapshot {
 	return out
 }
 
-// deviceOf is where the instance has the disk of a LUN, through SCSI.
-func deviceOf(lun int32) string { return fmt.Sprintf("/dev/disk/azure/scsi1/lun%d", lun) }
+// deviceOf is where a machine has the disk of a LUN: through SCSI, by the rules of Azure's
+// agent, or through NVMe, by those of azure-vm-utils,
+// https://learn.microsoft.com/azure/virtual-machines/linux/azure-virtual-machine-utilities
+func deviceOf(vm armcompute.VirtualMachine, lun int32) string {
+	if value(value(value(vm.Properties).StorageProfile).DiskControllerType) == armcompute.DiskControllerTypesNVMe {
+		return fmt.Sprintf("/dev/disk/azure/data/by-lun/%d", lun)
+	}
+	return fmt.Sprintf("/dev/disk/azure/scsi1/lun%d", lun)
+}
 
 // mostName is how long the name of a disk may be: that of its snapshot has 16
 // characters more, and 80 at most.
@@ -105,7 +112,7 @@ func (p *Provider) Disks(ctx context.Context) ([]snapshot.Disk, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, snapshot.Disk{Name: name, Device: deviceOf(value(d.Lun))})
+		out = append(out, snapshot.Disk{Name: name, Device: deviceOf(vm, value(d.Lun))})
 	}
 	return snapshot.Mounted(ctx, p.Host, out)
 }

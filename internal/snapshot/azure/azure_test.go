@@ -107,6 +107,26 @@ func TestDisks(t *testing.T) {
 	assert.Equal(t, fault.Config, fault.KindOf(err))
 }
 
+// TestNVMe: the disks of a machine with NVMe are elsewhere.
+func TestNVMe(t *testing.T) {
+	s, _, job := bench(t)
+	s.NVMe()
+	p, err := azure.Open(settings(s, "data", "space"), mounts{"/dev/disk/azure/data/by-lun/0": "/srv/a", "/dev/disk/azure/data/by-lun/3": "/srv/c"})
+	require.NoError(t, err)
+	p.Pause = time.Millisecond
+	disks, err := p.Disks(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "/dev/disk/azure/data/by-lun/3", disks[1].Device)
+	made, err := p.Create(t.Context(), job.Tag, disks[0])
+	require.NoError(t, err)
+	d, err := p.CreateDisk(t.Context(), "pg", made)
+	require.NoError(t, err)
+	assert.Equal(t, "/dev/disk/azure/data/by-lun/2", d.Device)
+	have, err := p.Attached(t.Context(), "pg")
+	require.NoError(t, err)
+	assert.Equal(t, "/dev/disk/azure/data/by-lun/0", have[0].Device)
+}
+
 // TestTake: the requests for a backup of two disks, as they go over the wire.
 func TestTake(t *testing.T) {
 	s, p, job := bench(t)

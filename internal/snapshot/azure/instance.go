@@ -65,7 +65,7 @@ func (p *Provider) Attached(ctx context.Context, instance string) ([]snapshot.At
 	}
 	var out []snapshot.AttachedDisk
 	for _, d := range dataDisks(vm) {
-		one := snapshot.AttachedDisk{Disk: snapshot.Disk{Name: value(d.Name), Device: deviceOf(value(d.Lun))}}
+		one := snapshot.AttachedDisk{Disk: snapshot.Disk{Name: value(d.Name), Device: deviceOf(vm, value(d.Lun))}}
 		if id := value(d.ManagedDisk).ID; id != nil {
 			about, err := p.disk(ctx, *id)
 			if err != nil {
@@ -106,7 +106,7 @@ func (p *Provider) CreateDisk(ctx context.Context, instance string, s snapshot.S
 	for _, d := range dataDisks(vm) {
 		used[value(d.Lun)] = true
 		if strings.EqualFold(value(value(d.ManagedDisk).ID), at) {
-			out.Device = deviceOf(value(d.Lun))
+			out.Device = deviceOf(vm, value(d.Lun))
 			return out, nil
 		}
 	}
@@ -114,7 +114,7 @@ func (p *Provider) CreateDisk(ctx context.Context, instance string, s snapshot.S
 	for used[lun] {
 		lun++
 	}
-	out.Device = deviceOf(lun)
+	out.Device = deviceOf(vm, lun)
 	do := action{"attach disk", s.Name, "Microsoft.Compute/virtualMachines/write and Microsoft.Compute/disks/write"}
 	run, err := call(ctx, p.api, do, func(ctx context.Context) (operation, error) {
 		return begun(p.api.machines.BeginAttachDetachDataDisks(ctx, p.Group, instance,

@@ -74,7 +74,8 @@ func tagOf(owner string, l map[string]string) (snapshot.Tag, bool) {
 
 // phases are what the API says of a snapshot: the names of computepb.Snapshot_Status, which
 // themselves would have every program of ours unpack the whole API when it begins. What is uploaded is the disk as it was
-// before, see https://cloud.google.com/compute/docs/disks/snapshot-best-practices
+// before: Google's driver for Kubernetes returns from CreateSnapshot, which has to wait for the cut, when a snapshot is
+// not CREATING any more (waitForSnapshotCreation in its gce-compute.go).
 var phases = map[string]snapshot.Phase{
 	"CREATING":  snapshot.Pending,
 	"UPLOADING": snapshot.Cut,

@@ -116,6 +116,13 @@ func (s *Server) AttachUnmanaged(name string) {
 	p.DataDisks = append(p.DataDisks, &armcompute.DataDisk{Name: &name, Lun: to.Ptr(int32(60))})
 }
 
+// NVMe makes pg a machine whose disks are behind an NVMe controller.
+func (s *Server) NVMe() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.machines["pg"].Properties.StorageProfile.DiskControllerType = to.Ptr(armcompute.DiskControllerTypesNVMe)
+}
+
 // Detach removes a disk from pg.
 func (s *Server) Detach(name string) {
 	s.mu.Lock()
