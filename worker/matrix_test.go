@@ -31,6 +31,7 @@ type way struct {
 	chain    int      // incremental backups on top
 	tested   []string // columns that CI tests
 	disks    string   // the provider of snapshots; "" for a cluster that lies anywhere
+	only     []string // columns that are run; nil for all
 }
 
 func compressing(lines ...string) []string {
@@ -55,8 +56,14 @@ var ways = []way{
 	{name: "snapshot, btrfs", method: config.MethodSnapshot, disks: "btrfs", tested: []string{"standby 15"}},
 	{name: "snapshot, btrfs, exclusive", method: config.MethodSnapshot, disks: "btrfs", settings: []string{"backup_options = exclusive_backup"}, to: 14, primary: true},
 	{name: "snapshot, command that clones files on XFS", method: config.MethodSnapshot, disks: "command"},
+	{name: "snapshot, volumes of AWS (played by a server)", method: config.MethodSnapshot, disks: rented, only: []string{"13", "15", "17", "18"}},
+	{name: "snapshot, volumes of AWS, exclusive", method: config.MethodSnapshot, disks: rented, settings: []string{"backup_options = exclusive_backup"}, to: 14, primary: true, tested: []string{"13"}},
 	{name: "postgres, three incremental backups", method: config.MethodPostgres, from: 17, primary: true, chain: 3, tested: []string{"17", "18"}},
 }
+
+// rented are the disks of a cloud: each backup of them has a cluster of its own, because its
+// restore takes the place of that.
+const rented = "aws"
 
 // columns are the servers that backups are taken of.
 var columns = []string{"13", "15", "17", "18", "standby 15", "standby 18"}
@@ -76,7 +83,7 @@ func TestMatrix(t *testing.T) {
 	t.Cleanup(func() { results.write(t, "matrix.md", matrixPage) })
 	for _, column := range columns {
 		cells := slices.DeleteFunc(slices.Clone(ways), func(w way) bool {
-			return !w.fits(column) || !results.all && !slices.Contains(w.tested, column)
+			return !w.fits(column) || w.only != nil && !slices.Contains(w.only, column) || !results.all && !slices.Contains(w.tested, column)
 		})
 		results.planned += len(cells)
 		t.Run(column, func(t *testing.T) {
@@ -88,13 +95,17 @@ func TestMatrix(t *testing.T) {
 					continue
 				}
 				f := fields[w.disks]
-				if f == nil {
+				if f == nil && w.disks != rented {
 					f = newField(t, column, w.disks)
 					fields[w.disks] = f
 				}
 				t.Run(w.name, func(t *testing.T) {
 					began := time.Now()
-					f.try(t, w)
+					if w.disks == rented {
+						tryRented(t, w, column)
+					} else {
+						f.try(t, w)
+					}
 					results.add(t, result{Name: name, Passed: !t.Failed(), Attempts: 1, Seconds: time.Since(began).Seconds()})
 				})
 			}
@@ -175,6 +186,27 @@ func (f *field) try(t *testing.T, w way) {
 	if w.chain > 0 {
 		f.Must(t, "delete", stacktest.Server, "oldest")
 	}
+}
+
+// tryRented is try with a cluster on the disks of a cloud, which are cut one after the other.
+func tryRented(t *testing.T, w way, version string) {
+	c := amazon(t)
+	c.hurry()
+	b, disks := newRentedBed(t, c, version, w.settings...)
+	c.creating(func(involved func(string) bool) {
+		if err := cut(disks, involved); err != nil {
+			t.Error(err)
+		}
+	})
+	f := &field{bed: b, primary: b.Cluster}
+	f.pgbench(t, "--initialize", "--quiet", "--scale=2").wait(t)
+	work := f.pgbench(t, "--no-vacuum", "--client=2", "--time=600", "--rate=50")
+	got := b.backup(t)
+	work.stop(t)
+	f.idle(t)
+	b.rows = b.Cluster.Fingerprint(t)
+	f.archived(t)
+	b.fromDisks(t, c, disks, string(got.ID))
 }
 
 // idle returns when the sessions of what wrote have ended.

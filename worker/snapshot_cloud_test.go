@@ -47,13 +47,18 @@ func (d cloudDisk) show(t *testing.T, device, image string) {
 	t.Helper()
 	out, err := exec.Command("losetup", "--find", "--show", image).Output()
 	loop := strings.TrimSpace(string(out))
-	if err := errors.Join(err, os.MkdirAll(filepath.Dir(device), 0o755), os.Symlink(loop, device)); err != nil {
+	if err != nil {
 		t.Fatalf("%s cannot be put behind a device (the tests run as root): %v", image, err)
 	}
 	t.Cleanup(func() {
 		_ = unix.Unmount(d.root, unix.MNT_DETACH)
 		_ = exec.Command("delpart", loop, "1").Run()
 		_ = exec.Command("losetup", "--detach", loop).Run()
+	})
+	if err := errors.Join(os.MkdirAll(filepath.Dir(device), 0o755), os.Symlink(loop, device)); err != nil {
+		t.Fatalf("%s cannot be put behind a device (the tests run as root): %v", image, err)
+	}
+	t.Cleanup(func() {
 		_ = os.Remove(device)
 		_ = os.Remove(device + partSuffix)
 	})
@@ -421,6 +426,9 @@ func (b *bed) locked(t *testing.T, api *cloudAPI) {
 	b.Configure(t, config.MethodSnapshot, api.settings...)
 }
 
+// restoring is held by the one whose new machine has disks.
+var restoring sync.Mutex
+
 // fromDisks restores on another instance, which is this host as well: the disks of the
 // source make room for those that are made of the snapshots.
 func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id string, from ...string) {
@@ -459,6 +467,8 @@ func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id stri
 	if len(mounts) != len(disks) {
 		t.Fatalf("%d mounts are told: %s", len(mounts), out)
 	}
+	restoring.Lock() // each cloud gives its new machine disks of the same names
+	t.Cleanup(restoring.Unlock)
 	b.Cluster.Stop(t, pgtest.Fast)
 	for i, d := range disks {
 		if err := unix.Unmount(d.root, 0); err != nil {
