@@ -203,7 +203,7 @@ func TestReplicas(t *testing.T) {
 	three.rows = three.Cluster.Fingerprint(t)
 	three.denied(secondBucket, 2) // it has one volume by then
 	second := three.backup(t)
-	if d := three.destinations(t, second.ID); !d[0].Complete || d[1].Complete || !strings.Contains(d[1].Behind, "Access Denied") || !d[2].Complete {
+	if d := three.destinations(t, second.ID); !d[0].Complete || d[1].Complete || !strings.Contains(d[1].Behind, "the store denies it") || !d[2].Complete {
 		t.Errorf("%+v", d)
 	}
 	if text := three.Must(t, "show-backup", stacktest.Server, string(second.ID)).Stdout; !strings.Contains(text, secondURL+" lacks it since") {
@@ -229,7 +229,7 @@ func TestReplicas(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	three.says(t, 0, "lacks the backup", "verify-backup", stacktest.Server, string(third.ID))
-	three.says(t, 1, "Access Denied", "check", stacktest.Server)
+	three.says(t, 1, "the store denies it", "check", stacktest.Server)
 	three.says(t, 0, "Backups that a destination lacks: "+string(third.ID), "status", stacktest.Server)
 	dest := filepath.Join(pgtest.Dir(t), "restored")
 	three.says(t, 0, "read from the replica "+secondURL, "restore", stacktest.Server, string(second.ID), dest, "--tablespace", "odd name's:"+dest+"-ts")
@@ -273,7 +273,7 @@ func TestReplicasBelowTheQuorum(t *testing.T) {
 	three.allowed()
 	id, _ := three.newest()
 	show := three.Must(t, "show-backup", stacktest.Server, string(id)).Stdout
-	for _, want := range []string{"FAILED", secondURL, "Access Denied", "holdfast_replica_quorum = 3", "What to do"} {
+	for _, want := range []string{"FAILED", secondURL, "the store denies it", "holdfast_replica_quorum = 3", "What to do"} {
 		if r.Code == 0 || !strings.Contains(show, want) {
 			t.Errorf("exit code %d, %q is missing in: %s", r.Code, want, show)
 		}
