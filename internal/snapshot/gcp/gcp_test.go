@@ -279,6 +279,25 @@ func TestTokens(t *testing.T) {
 	assert.Contains(t, fault.HintOf(err), "gcloud auth")
 }
 
+// TestExpired: a token that is over while snapshots are waited for is replaced.
+func TestExpired(t *testing.T) {
+	s, p, job := bench(t)
+	lists := 0
+	s.Fail = func(r *http.Request) *gcptest.Failure {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/snapshots") {
+			if lists++; lists%2 == 1 {
+				s.Token = fmt.Sprint("token before list ", lists)
+			}
+		}
+		return nil
+	}
+	made, err := snapshot.Take(t.Context(), p, job)
+	require.NoError(t, err)
+	assert.Len(t, made, 2)
+	assert.Len(t, s.Snapshots(), 2)
+	assert.Greater(t, lists, 2, "not only before they are made")
+}
+
 // TestMiddle: when the second disk fails, nothing of the first stays.
 func TestMiddle(t *testing.T) {
 	s, p, job := bench(t)
