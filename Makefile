@@ -52,7 +52,7 @@ test:              ## everything that CI runs, with the time that each stage tak
 
 test-unit: libzstd ## the tests that need no server, under two minutes
 	@.ci/need.sh gcc
-	go test -race -short -timeout 5m $(filter-out $(CLOUDS),$(shell go list ./...))
+	@go test -race -short -timeout 5m $(filter-out $(CLOUDS),$(shell go list ./...))
 	go test -short -timeout 5m $(CLOUDS)
 	CGO_ENABLED=0 go test $(PURE)
 

@@ -115,7 +115,6 @@ func TestBadFiles(t *testing.T) {
 			"!:10: [a] snapshot_disks = a,,b: expected names separated by commas, none of them empty"}, "a"},
 		{"snapshot locks", "[a]\nconninfo = host=a\nssh_command = ssh a\nbackup_method = snapshot\nsnapshot_provider = aws\nsnapshot_disks = a, b, a\nsnapshot_instance = i\naws_snapshot_lock_mode = governance\naws_snapshot_lock_cool_off_period = 72\naws_snapshot_lock_duration = 36501\n", []string{
 			"!:8: [a] snapshot_disks = a,b,a: disk a is listed twice; list each disk once",
-			"!:10: [a] aws_snapshot_lock_mode = governance: a lock ends after a duration or on a date; set exactly one of aws_snapshot_lock_duration and aws_snapshot_lock_expiration_date",
 			"!:11: [a] aws_snapshot_lock_cool_off_period = 72: a governance lock has no cool-off period; remove it",
 			"!:12: [a] aws_snapshot_lock_duration = 36501: expected an integer from 1 to 36500"}, "a"},
 		{"snapshots of file systems", "[a]\nconninfo = host=a\nbackup_method = snapshot\nsnapshot_provider = btrfs\nsnapshot_instance = localhost\nssh_command = ssh a\nsnapshot_disks = /srv/pg,pg\n" +

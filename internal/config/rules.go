@@ -197,7 +197,8 @@ func (s *Server) checkFileSystem() {
 }
 
 func (s *Server) checkSnapshotLock() {
-	if (s.AWSSnapshotLockDuration == nil) == (s.AWSSnapshotLockExpiration == "") {
+	unread := s.failed(&s.AWSSnapshotLockDuration) || s.failed(&s.AWSSnapshotLockExpiration)
+	if !unread && (s.AWSSnapshotLockDuration == nil) == (s.AWSSnapshotLockExpiration == "") {
 		s.fail(&s.AWSSnapshotLockMode, "a lock ends after a duration or on a date",
 			"set exactly one of aws_snapshot_lock_duration and aws_snapshot_lock_expiration_date")
 	}
