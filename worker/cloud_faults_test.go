@@ -101,13 +101,13 @@ func TestStoreFaults(t *testing.T) {
 			}
 			return false
 		}},
-		{name: "damaged each time", says: []string{"_0001.tar.zst", "does not match its checksum", "use https"}, answer: func(_ http.ResponseWriter, r *http.Request) bool {
+		{name: "damaged each time", says: []string{"_000", "does not match its checksum", "use https"}, answer: func(_ http.ResponseWriter, r *http.Request) bool {
 			if r.Method == http.MethodPut {
 				r.Body = &flipping{ReadCloser: r.Body}
 			}
 			return false
 		}},
-		{name: "another time", says: []string{"_0001.tar.zst", "clock", "timedatectl"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
+		{name: "another time", says: []string{"_000", "clock", "timedatectl"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
 			return s3Error(w, http.StatusForbidden, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
 		}},
 		{name: "full", says: []string{"the store is full", "make room"}, answer: func(w http.ResponseWriter, r *http.Request) bool {
@@ -116,7 +116,7 @@ func TestStoreFaults(t *testing.T) {
 		{name: "over its quota", says: []string{"the store is full", "make room"}, answer: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Method != http.MethodGet && s3Error(w, http.StatusForbidden, "QuotaExceeded", "Your request was denied due to quota exceeded.")
 		}},
-		{name: "no right to write", says: []string{"_0001.tar.zst", "AccessDenied", "What to do"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
+		{name: "no right to write", says: []string{"_000", "AccessDenied", "What to do"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {
 			return s3Error(w, http.StatusForbidden, "AccessDenied", "Access Denied")
 		}},
 		{name: "the bucket is gone", says: []string{"does not exist", "create it"}, answer: func(w http.ResponseWriter, _ *http.Request) bool {

@@ -180,7 +180,9 @@ func (b *bed) killAt(t testing.TB, s scenario) (hit <-chan struct{}) {
 
 // try kills once, or a storm, while a backup is taken.
 func (b *bed) try(t *testing.T, s scenario, args ...string) taken {
-	args = slices.Concat(slow, args)
+	if b.disks == nil && b.rented == nil { // snapshots copy nothing
+		args = slices.Concat(slow, args)
+	}
 	before := b.count(t)
 	var got taken
 	if s.Victim == "storm" {

@@ -480,12 +480,22 @@ func (b *bed) fromDisks(t *testing.T, api *cloudAPI, disks [2]cloudDisk, id stri
 		}
 		d.show(t, strings.TrimSuffix(made, partSuffix), d.image+".cut")
 	}
-	refused("is not mounted, and was at "+disks[0].root, args...)
-	for _, command := range mounts {
+	shell := func(command string) {
+		t.Helper()
 		if said, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", command, err, said)
 		}
 	}
+	refused("is not mounted, and was at "+disks[0].root, args...)
+	shell(mounts[0])
+	elsewhere := pgtest.Dir(t)
+	shell(strings.Replace(mounts[1], "'"+disks[1].root+"'", elsewhere, 1))
+	refused("is mounted at "+elsewhere+", and was at "+disks[1].root, args...)
+	shell("umount " + elsewhere)
+	shell(strings.Replace(mounts[1], "noatime", "relatime", 1))
+	refused("is mounted with the options rw,relatime, and was with rw,noatime", args...)
+	shell("umount '" + disks[1].root + "'")
+	shell(mounts[1])
 	refused("and not on a disk of the backup", append(append([]string{}, args[:3]...), pgtest.Dir(t), "--snapshot-recovery-instance", "new")...)
 	must(t, args...)
 	c := pgtest.NewFromDataDir(t, b.Cluster.Version, dest)

@@ -204,6 +204,10 @@ func plainWAL(head []byte) bool {
 	return true
 }
 
+// zstdWindow is that of what is written: the pages of a WAL segment that are like each other
+// are near each other, and a server runs a process for each segment.
+const zstdWindow = 1 << 20
+
 // NewWriter compresses into w. Close ends the stream; it does not close w. It
 // must be called, also when what was written is not wanted.
 func (c Compression) NewWriter(w io.Writer) (io.WriteCloser, error) {
@@ -213,7 +217,8 @@ func (c Compression) NewWriter(w io.Writer) (io.WriteCloser, error) {
 	case Gzip:
 		return gzip.NewWriterLevel(w, c.level)
 	case Zstd:
-		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(c.level)), zstd.WithEncoderConcurrency(1))
+		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(c.level)), zstd.WithEncoderConcurrency(1),
+			zstd.WithWindowSize(zstdWindow), zstd.WithLowerEncoderMem(true))
 	case LZ4:
 		z := lz4.NewWriter(w)
 		level := lz4.Fast
