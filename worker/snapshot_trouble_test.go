@@ -5,6 +5,7 @@ package main
 import (
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,6 +88,22 @@ func TestSnapshotTrouble(t *testing.T) {
 			return nil
 		})
 		cured(t)
+	})
+	t.Run("holdfast-clouds is killed", func(t *testing.T) {
+		c.hurry()
+		var once sync.Once
+		var killed int
+		during(func(action string) *awstest.Failure {
+			if action == "CreateSnapshots" {
+				once.Do(func() { killed = b.Kill(t, "clouds") })
+			}
+			return nil
+		})
+		if got := b.backup(t); len(c.snapshots()) != 2 || killed == 0 {
+			t.Errorf("%d were killed, %d attempts, and the snapshots are %q", killed, got.Attempts, c.snapshots())
+		}
+		b.leftBackupMode(t)
+		b.Must(t, "delete", stacktest.Server, "latest")
 	})
 	t.Run("no instance", func(t *testing.T) {
 		during(func(string) *awstest.Failure { return nil })

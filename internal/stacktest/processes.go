@@ -119,6 +119,8 @@ func (s *Stack) is(args []string, proc, victim string) bool {
 	switch victim {
 	case "engine":
 		return args[0] == s.Bin+"/holdfast-engine"
+	case "clouds":
+		return args[0] == s.Bin+"/holdfast-clouds"
 	case "keeper", "copy", "workflow":
 		return ours && strings.Contains(strings.Join(args, " "), "--role "+victim)
 	case "program":
