@@ -625,6 +625,21 @@ func TestWAL(t *testing.T) {
 	}
 }
 
+// TestMomentsOfWAL is of stores that date objects by whole seconds: what was stored in the
+// second of a moment may be behind it.
+func TestMomentsOfWAL(t *testing.T) {
+	w := newWorld(t)
+	second := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	key := "main/wals/0000000100000000/000000010000000000000001"
+	w.put(key, "x")
+	w.must(os.Chtimes(filepath.Join(w.dir, key), second, second))
+	all, err := w.WAL(t.Context(), "")
+	w.must(err)
+	if got := all.ForRestore().Files[0].At; !got.Equal(second.Add(time.Second - 1)) {
+		t.Errorf("what was stored at %s is of %s", second, got)
+	}
+}
+
 // archiveOf is a tar archive of files.
 func archiveOf(t *testing.T, files map[string]string) string {
 	t.Helper()

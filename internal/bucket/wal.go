@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/codec"
@@ -119,13 +120,22 @@ func (w *WAL) Each(fn func(name string, o objstore.Object)) {
 	}
 }
 
-// ForRestore is the archive as a restore's plan wants it. A segment's time is that of its upload.
+// ForRestore is the archive as a restore's plan wants it. A segment's time is that of its upload,
+// at the latest.
 func (w *WAL) ForRestore() restoreplan.Archive {
 	out := restoreplan.Archive{Histories: w.Histories}
 	for _, name := range w.Names() {
-		out.Files = append(out.Files, restoreplan.WALFile{Name: name, At: w.objects[name][0].Modified})
+		out.Files = append(out.Files, restoreplan.WALFile{Name: name, At: latest(w.objects[name][0].Modified)})
 	}
 	return out
+}
+
+// latest is the last moment that a store dates so: it may leave out what is less than a second.
+func latest(t time.Time) time.Time {
+	if t.Nanosecond() == 0 {
+		return t.Add(time.Second - time.Nanosecond)
+	}
+	return t
 }
 
 // Fetch delivers one file, expanded and complete, to dest.
