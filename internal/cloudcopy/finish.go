@@ -10,12 +10,14 @@ import (
 	"slices"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/volumes"
+	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
+
+// recordsLevel is zstd's for the records.
+const recordsLevel = 3
 
 // wholeObject is all of an object.
 var wholeObject = objstore.Whole()
@@ -87,7 +89,7 @@ func (c *copying) storeRecords(ctx context.Context) error {
 }
 
 func (c *copying) packRecords(w io.Writer, files []string) error {
-	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+	z, err := zstd.NewWriter(w, recordsLevel)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "compress", "the records", err)
 	}

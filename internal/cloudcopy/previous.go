@@ -8,12 +8,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/holdfast-pg/holdfast/internal/bundle"
 	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/volumes"
+	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
 
 // recordsKey is that of a backup's records: the files of its journal in a tar archive.
@@ -72,7 +71,7 @@ func fetchRecords(ctx context.Context, job Job, base string, into journal) (bool
 		return false, err
 	}
 	defer in.Close()
-	z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1))
+	z, err := zstd.NewReader(in)
 	if err != nil {
 		return false, fault.Wrap(fault.Corrupt, "read", key, err)
 	}

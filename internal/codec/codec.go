@@ -22,11 +22,11 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/s2"
-	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 	"github.com/ulikunitz/xz"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
 
 // Algorithm is a compression format, as Barman names it.
@@ -204,10 +204,6 @@ func plainWAL(head []byte) bool {
 	return true
 }
 
-// zstdWindow is that of what is written: the pages of a WAL segment that are like each other
-// are near each other, and a server runs a process for each segment.
-const zstdWindow = 1 << 20
-
 // NewWriter compresses into w. Close ends the stream; it does not close w. It
 // must be called, also when what was written is not wanted.
 func (c Compression) NewWriter(w io.Writer) (io.WriteCloser, error) {
@@ -217,8 +213,7 @@ func (c Compression) NewWriter(w io.Writer) (io.WriteCloser, error) {
 	case Gzip:
 		return gzip.NewWriterLevel(w, c.level)
 	case Zstd:
-		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(c.level)), zstd.WithEncoderConcurrency(1),
-			zstd.WithWindowSize(zstdWindow), zstd.WithLowerEncoderMem(true))
+		return zstd.NewWriter(w, c.level)
 	case LZ4:
 		z := lz4.NewWriter(w)
 		level := lz4.Fast
@@ -248,10 +243,6 @@ type plain struct{ io.Writer }
 
 func (plain) Close() error { return nil }
 
-// maxWindow bounds the memory that a zstd frame may ask for: level 22 wants
-// 128 MiB at most.
-const maxWindow = 128 << 20
-
 // NewReader expands r, whatever its format; content of no known format is
 // passed through. Close does not close r.
 func NewReader(r io.Reader) (io.ReadCloser, Algorithm, error) { return Compression{}.NewReader(r) }
@@ -279,11 +270,7 @@ func expand(b *bufio.Reader, a Algorithm) (io.ReadCloser, error) {
 	case Gzip:
 		return gzip.NewReader(b)
 	case Zstd:
-		d, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return nil, err
-		}
-		return d.IOReadCloser(), nil
+		return zstd.NewReader(b)
 	case LZ4:
 		return &frames{src: b, z: lz4.NewReader(b)}, nil
 	case Bzip2:

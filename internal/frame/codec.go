@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/checksum"
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
 
 // The sizes of segments and runs.
@@ -104,7 +105,7 @@ func (c Codec) Suffix() string { return formats[c.algorithm].suffix }
 // Independent reports whether segments become runs here. Otherwise NewWriter writes
 // one stream, and nothing of it can be used alone.
 func (c Codec) Independent() bool {
-	return c.algorithm != codec.Bzip2 && (c.algorithm != codec.Zstd || zstdRuns)
+	return c.algorithm != codec.Bzip2 && (c.algorithm != codec.Zstd || zstd.HasRuns)
 }
 
 // Head is what a stream begins with, before its first run.

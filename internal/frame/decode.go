@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
 
 // Decoder expands runs, one after another. It is not safe for concurrent use.
@@ -59,7 +60,11 @@ func (c Codec) NewDecoder() (*Decoder, error) {
 			return d.all(to, z)
 		}
 	case codec.Zstd:
-		return d, d.zstd()
+		z, err := zstd.NewExpander(MaxSegment)
+		if err != nil {
+			return nil, err
+		}
+		d.expand, d.close = z.Expand, z.Close
 	default:
 		return nil, fault.New(fault.Internal, "expand", f.name, "it has no runs")
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
 
 // Encoder compresses one segment after another. It is not safe for concurrent use.
@@ -51,7 +52,11 @@ func (c Codec) NewEncoder() (*Encoder, error) {
 	case codec.Snappy:
 		e.add = snappyChunks
 	case codec.Zstd:
-		return e, e.zstd(c.level)
+		z, err := zstd.NewRunner(c.level, MaxSegment)
+		if err != nil {
+			return nil, err
+		}
+		e.add, e.close = z.Append, z.Close
 	}
 	return e, nil
 }
