@@ -5,11 +5,11 @@
 package backuplabel
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
 
@@ -27,7 +27,7 @@ type Label struct {
 	IncrementalFromTLI uint32
 }
 
-var startLine = regexp.MustCompile(`^([0-9A-F]+/[0-9A-F]+) \(file ([0-9A-F]{24})\)$`)
+var startLine = lazyregexp.New(`^([0-9A-F]+/[0-9A-F]+) \(file ([0-9A-F]{24})\)$`)
 
 // Parse reads a label; the start location and its file are required.
 func Parse(text string) (Label, error) {

@@ -10,12 +10,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 )
 
 // Tablespace is where one tablespace goes.
@@ -144,7 +144,7 @@ type Progress struct {
 	Checkpoint      bool // it waits for the server's checkpoint
 }
 
-var progressLine = regexp.MustCompile(`^\s*(\d+)/(\d+) kB \(`)
+var progressLine = lazyregexp.New(`^\s*(\d+)/(\d+) kB \(`)
 
 // ReadProgress reads the end of the output so far.
 func ReadProgress(output string) Progress {

@@ -15,19 +15,19 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/gpg"
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 )
 
 // suffixes are those of pg_basebackup(1).
 var suffixes = map[string]codec.Algorithm{"": codec.None, ".gz": codec.Gzip, ".lz4": codec.LZ4, ".zst": codec.Zstd}
 
-var archiveName = regexp.MustCompile(`^(base|[1-9][0-9]{0,9})\.tar(|\.gz|\.lz4|\.zst)(|\.gpg)$`)
+var archiveName = lazyregexp.New(`^(base|[1-9][0-9]{0,9})\.tar(|\.gz|\.lz4|\.zst)(|\.gpg)$`)
 
 // Archive is one tar file, or one object.
 type Archive struct {
@@ -279,7 +279,7 @@ func (c *counted) Read(p []byte) (int, error) {
 }
 
 // ofTablespace is what everything in a tablespace lies below.
-var ofTablespace = regexp.MustCompile(`^PG_[0-9.]+_[0-9]+(/|$)`)
+var ofTablespace = lazyregexp.New(`^PG_[0-9.]+_[0-9]+(/|$)`)
 
 // Misplaced reports whether a member belongs to another directory than the archive says:
 // its content is then that of another archive.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/basetar"
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 )
 
@@ -22,7 +22,7 @@ import (
 var suffixes = map[string]codec.Algorithm{"": codec.None, ".gz": codec.Gzip, ".bz2": codec.Bzip2, ".snappy": codec.Snappy, ".lz4": codec.LZ4, ".zst": codec.Zstd}
 
 // archiveName is data or an OID, the number of a further archive, and how it is compressed.
-var archiveName = regexp.MustCompile(`^(data|[1-9][0-9]{0,9})(?:_([0-9]{1,9}))?\.tar(|\.gz|\.bz2|\.snappy|\.lz4|\.zst)$`)
+var archiveName = lazyregexp.New(`^(data|[1-9][0-9]{0,9})(?:_([0-9]{1,9}))?\.tar(|\.gz|\.bz2|\.snappy|\.lz4|\.zst)$`)
 
 // Contents are the objects of one backup.
 type Contents struct {

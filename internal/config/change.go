@@ -8,11 +8,11 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 )
 
 // Change is the next content of a file that belongs to the configuration and
@@ -108,7 +108,7 @@ func (c *Config) Update(documents []byte) (Change, error) {
 }
 
 // changedName is what a server or a model may be called.
-var changedName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+var changedName = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 
 // merge applies one document.
 func merge(sections []*section, doc map[string]any) ([]*section, error) {

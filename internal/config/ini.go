@@ -1,9 +1,10 @@
 package config
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 )
 
 // entry is one option of a section as it stands in a file.
@@ -32,7 +33,7 @@ func (s *section) set(e entry) {
 
 // optionName is what may be repeated in a message; anything else could be a
 // fragment of a secret that slipped into the name's place.
-var optionName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+var optionName = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 
 // parseINI reads one file as Python's configparser does: options end at the
 // first = or :, deeper indentation continues a value, # and ; start comment

@@ -3,11 +3,11 @@ package config
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 	"github.com/holdfast-pg/holdfast/internal/schedule"
 )
 
@@ -22,10 +22,10 @@ type kind struct {
 }
 
 var (
-	slotForm      = regexp.MustCompile(`^[0-9a-z_]{1,63}$`)
-	magicForm     = regexp.MustCompile(`^0x(?:[0-9a-fA-F]{2})+$`)
-	scopeForm     = regexp.MustCompile(`^[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*$`)
-	googleKeyForm = regexp.MustCompile(`^projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+$`)
+	slotForm      = lazyregexp.New(`^[0-9a-z_]{1,63}$`)
+	magicForm     = lazyregexp.New(`^0x(?:[0-9a-fA-F]{2})+$`)
+	scopeForm     = lazyregexp.New(`^[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*$`)
+	googleKeyForm = lazyregexp.New(`^projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+$`)
 	timestampForm = "2006-01-02T15:04:05.000Z"
 )
 

@@ -1,8 +1,9 @@
 package config
 
 import (
-	"regexp"
 	"strings"
+
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 )
 
 // Tags are names and values that stored objects carry.
@@ -13,8 +14,8 @@ const mostTags = 10
 
 // What every store takes; Azure knows the fewest characters.
 var (
-	tagName  = regexp.MustCompile(`^[A-Za-z0-9 +./:_-]{1,128}$`)
-	tagValue = regexp.MustCompile(`^[A-Za-z0-9 +./:_-]{0,256}$`)
+	tagName  = lazyregexp.New(`^[A-Za-z0-9 +./:_-]{1,128}$`)
+	tagValue = lazyregexp.New(`^[A-Za-z0-9 +./:_-]{0,256}$`)
 )
 
 func parseTags(s string) (Tags, bool) {

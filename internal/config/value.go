@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 )
 
 const day = 24 * time.Hour
@@ -49,7 +50,7 @@ func ParseSize(text string) (Size, bool) {
 	return Size(n * unit), true
 }
 
-var intervalForm = regexp.MustCompile(`(?i)^\s*(\d{1,5})\s+(hour|day|week|month)s?\s*$`)
+var intervalForm = lazyregexp.New(`(?i)^\s*(\d{1,5})\s+(hour|day|week|month)s?\s*$`)
 
 // intervalUnits: a month has 31 days, as for Barman.
 var intervalUnits = map[string]time.Duration{"hour": time.Hour, "day": day, "week": 7 * day, "month": 31 * day}
@@ -113,7 +114,7 @@ type Retention struct {
 	count      int
 }
 
-var retentionForm = regexp.MustCompile(`(?i)^\s*(?:REDUNDANCY\s+(\d{1,5})|RECOVERY\s+WINDOW\s+OF\s+(\d{1,5})\s+(DAY|WEEK|MONTH)S?)\s*$`)
+var retentionForm = lazyregexp.New(`(?i)^\s*(?:REDUNDANCY\s+(\d{1,5})|RECOVERY\s+WINDOW\s+OF\s+(\d{1,5})\s+(DAY|WEEK|MONTH)S?)\s*$`)
 
 // ParseRetention reads REDUNDANCY n or RECOVERY WINDOW OF n DAYS, WEEKS or MONTHS.
 func ParseRetention(text string) (Retention, bool) {

@@ -1,11 +1,11 @@
 package objstore
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 )
 
 // Provider is a kind of store.
@@ -69,13 +69,13 @@ func (l Location) String() string {
 }
 
 // arnForm is a bucket that is an access point, of S3 or of an outpost.
-var arnForm = regexp.MustCompile(`^arn:aws[a-z-]*:(?:s3:[a-z0-9-]*:[0-9]*:accesspoint[/:][A-Za-z0-9.-]+|s3-outposts:[a-z0-9-]+:[0-9]+:outpost[/:][A-Za-z0-9-]+[/:]accesspoint[/:][A-Za-z0-9-]+)(?:/|$)`)
+var arnForm = lazyregexp.New(`^arn:aws[a-z-]*:(?:s3:[a-z0-9-]*:[0-9]*:accesspoint[/:][A-Za-z0-9.-]+|s3-outposts:[a-z0-9-]+:[0-9]+:outpost[/:][A-Za-z0-9-]+[/:]accesspoint[/:][A-Za-z0-9-]+)(?:/|$)`)
 
 // Hosts of Azure, in all its clouds, and of an emulator, whose URLs have the account in the path.
 var (
-	azureForm   = regexp.MustCompile(`^[a-z0-9-]+(?:\.z[0-9]+)?\.blob\.(?:core\.(?:windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)|storage\.azure\.net)$`)
-	loopback    = regexp.MustCompile(`^(?:127\.[0-9.]+|localhost|\[::1\]):[0-9]+$`)
-	accountForm = regexp.MustCompile(`^[a-z0-9]+$`)
+	azureForm   = lazyregexp.New(`^[a-z0-9-]+(?:\.z[0-9]+)?\.blob\.(?:core\.(?:windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)|storage\.azure\.net)$`)
+	loopback    = lazyregexp.New(`^(?:127\.[0-9.]+|localhost|\[::1\]):[0-9]+$`)
+	accountForm = lazyregexp.New(`^[a-z0-9]+$`)
 )
 
 const (

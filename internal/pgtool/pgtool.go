@@ -7,18 +7,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 )
 
 // packaged is where Debian's and PGDG's packages put the programs of a version.
 var packaged = []string{"/usr/lib/postgresql/%d/bin", "/usr/pgsql-%d/bin"}
 
-var versionText = regexp.MustCompile(`\(PostgreSQL\)\s+(\d+)`)
+var versionText = lazyregexp.New(`\(PostgreSQL\)\s+(\d+)`)
 
 // Version asks a program for its major version.
 func Version(ctx context.Context, path string) (int, error) {

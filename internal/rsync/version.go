@@ -4,18 +4,18 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 	"github.com/holdfast-pg/holdfast/internal/ssh"
 )
 
 // oldest is the first version whose statistics and options we rely on.
 var oldest = [3]int{3, 1, 3}
 
-var versionText = regexp.MustCompile(`^rsync\s+version\s+v?(\d+)\.(\d+)\.(\d+)`)
+var versionText = lazyregexp.New(`^rsync\s+version\s+v?(\d+)\.(\d+)\.(\d+)`)
 
 // Find is where the program lies that copies will run. One that is too old is
 // refused.

@@ -73,7 +73,7 @@ func (g *Gateway) Start(t testing.TB) {
 	t.Helper()
 	program := filepath.Join(cmp.Or(os.Getenv("HOLDFAST_TESTBED"), "/var/tmp/holdfast-testbed"), "stores", "versitygw")
 	var out bytes.Buffer
-	args := []string{"--quiet", "--port", g.at, "--health", "/health"}
+	args := []string{"--quiet", "--keep-alive", "--port", g.at, "--health", "/health"}
 	client := http.DefaultClient
 	if g.tls != nil {
 		args, client = append(args, "--cert", g.tls.cert, "--key", g.tls.key), g.tls.client

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
 	"github.com/holdfast-pg/holdfast/internal/snapshot"
 )
 
@@ -99,7 +99,7 @@ func described(tag snapshot.Tag, s *computepb.Snapshot) snapshot.Snapshot {
 // devices is where the instance has its disks, by their device names.
 const devices = "/dev/disk/by-id/google-"
 
-var validName = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
+var validName = lazyregexp.New(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
 
 // mostName is how long the name of a disk may be: that of its snapshot has 16
 // characters more, and 63 at most.
