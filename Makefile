@@ -16,7 +16,7 @@ ENGINE_SOURCES := $(filter-out %_test.go,$(wildcard deploy/engine/*.go)) deploy/
 CLOUDS = $(addprefix github.com/holdfast-pg/holdfast/,worker/clouds internal/snapshot/aws internal/snapshot/azure internal/snapshot/gcp)
 
 # What does something else without cgo.
-PURE = ./internal/frame ./internal/bundle
+PURE = ./internal/zstd ./internal/frame ./internal/bundle
 
 .PHONY: help build engine product libzstd man quickstart test test-unit test-engine test-integration test-kill test-matrix \
 	lint bench fuzz testbed clean
@@ -26,9 +26,10 @@ help:              ## this list
 
 build: product engine  ## the binaries, in bin/
 
-product: libzstd   ## holdfast, holdfast-worker and holdfast-clouds, without the engine
+product: libzstd   ## the binaries without the engine
 	@mkdir -p bin
-	go build -trimpath -o bin/holdfast ./starter
+	go build -trimpath -o bin/holdfast ./starter/front
+	go build -trimpath -o bin/holdfast-cli ./starter
 	go build -trimpath -o bin/holdfast-worker ./worker
 	go build -trimpath -o bin/holdfast-clouds ./worker/clouds
 

@@ -16,7 +16,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/logging"
-	"github.com/holdfast-pg/holdfast/internal/osuser"
+	"github.com/holdfast-pg/holdfast/internal/walcommand"
 	"github.com/holdfast-pg/holdfast/workflows/engine"
 )
 
@@ -67,15 +67,8 @@ func (a *app) config() (*config.Config, error) {
 	if a.cfg != nil {
 		return a.cfg, nil
 	}
-	path, err := config.Find(a.configFile)
+	cfg, err := walcommand.Configuration(a.configFile)
 	if err != nil {
-		return nil, err
-	}
-	cfg, err := config.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := osuser.Become(cfg.Global.BarmanUser); err != nil {
 		return nil, err
 	}
 	a.cfg = cfg
@@ -188,19 +181,9 @@ func (a *app) finish(err error) error {
 	return e.Encode(a.json)
 }
 
-// hintOf is an error's remedy. Of what is refused it says that nothing forces
-// it, unless an option does.
-func hintOf(err error) string {
-	hint := fault.HintOf(err)
-	if !fault.Is(err, fault.Refused) || strings.Contains(hint, "force") || strings.Contains(hint, " --") {
-		return hint
-	}
-	return strings.TrimPrefix(hint+"; there is no way to force it", "; ")
-}
-
-// hint is hintOf an error; the commands that it names are to be given for the same store.
+// hint is an error's remedy; the commands that it names are to be given for the same store.
 func (a *app) hint(err error) string {
-	hint := hintOf(err)
+	hint := fault.RemedyOf(err)
 	if a.from != "" && strings.Contains(hint, "holdfast ") && !strings.Contains(hint, "--from") {
 		hint += " (with --from " + a.from + ")"
 	}

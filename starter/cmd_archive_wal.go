@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
+	"github.com/holdfast-pg/holdfast/internal/walcommand"
 )
 
 func (a *app) cmdArchiveWAL() *cobra.Command {
@@ -51,7 +52,7 @@ func archiveArrived(ctx context.Context, s *config.Server) (walarchive.Arrived, 
 	if err != nil {
 		return walarchive.Arrived{}, err
 	}
-	if err := ensureArchive(catalog.LayoutOf(s), s); err != nil {
+	if err := walcommand.Ensure(catalog.LayoutOf(s), s); err != nil {
 		return walarchive.Arrived{}, err
 	}
 	return archive.ArchiveArrived(ctx, time.Now())

@@ -9,12 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
-	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
+	"github.com/holdfast-pg/holdfast/internal/walcommand"
 )
 
 type getWALOptions struct {
@@ -80,7 +80,7 @@ func (a *app) getWAL(ctx context.Context, server, name string, o getWALOptions, 
 		return err
 	}
 	a.fail(err)
-	return exitError(stopsRecovery)
+	return exitError(walcommand.StopsRecovery)
 }
 
 // badRequest is Barman's exit code of get-wal for a name or a directory that is wrong.
@@ -156,27 +156,23 @@ func (a *app) peekWAL(ctx context.Context, s *config.Server, archive *walarchive
 	return nil
 }
 
-// archiveToRead is the archive of a server that WAL is read from. That the
-// server or the archive is missing must not look like the end of all WAL.
+// archiveToRead is the archive of a server that WAL is read from.
 func (a *app) archiveToRead(server, name string) (*config.Server, *walarchive.Archive, error) {
 	s, err := a.server(server)
 	if err != nil {
-		return nil, nil, &fault.Error{Op: "fetch", Subject: name, Kind: fault.Config, Err: err, Hint: fault.HintOf(err)}
+		return nil, nil, walcommand.Unusable(name, err)
 	}
 	archive, err := archiveOf(s)
 	if err != nil {
 		return nil, nil, err
 	}
-	if dir := catalog.LayoutOf(s).WALDir; dir != "" && !isDir(dir) {
-		return nil, nil, fault.New(fault.Disk, "fetch", name, "the archive %s does not exist", dir).WithHint("is its file system mounted?")
-	}
-	return s, archive, nil
+	return s, archive, walcommand.CheckThere(s, name)
 }
 
 // segmentSize is that of a server's WAL: as its newest backup has it, else as
 // the archive shows, else PostgreSQL's default.
 func segmentSize(ctx context.Context, s *config.Server, archive *walarchive.Archive) (uint64, error) {
-	size, err := recordedSegmentSize(s)
+	size, err := walcommand.RecordedSegmentSize(s)
 	if err != nil || size != 0 {
 		return size, err
 	}
@@ -185,16 +181,4 @@ func segmentSize(ctx context.Context, s *config.Server, archive *walarchive.Arch
 		size = wal.DefaultSegmentSize
 	}
 	return size, err
-}
-
-// recordedSegmentSize is that of a server's newest backup; 0 when there is none.
-func recordedSegmentSize(s *config.Server) (uint64, error) {
-	newest, err := catalog.Open(catalog.LayoutOf(s)).Resolve("latest")
-	switch {
-	case err == nil && newest.SegmentSize != nil:
-		return *newest.SegmentSize, nil
-	case err != nil && !fault.Is(err, fault.NotFound):
-		return 0, err
-	}
-	return 0, nil
 }

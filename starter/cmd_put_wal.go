@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-pg/holdfast/internal/catalog"
+	"github.com/holdfast-pg/holdfast/internal/walcommand"
 	"github.com/holdfast-pg/holdfast/internal/walship"
 )
 
@@ -35,7 +36,7 @@ func (a *app) putWAL(ctx context.Context, server string, test bool) error {
 		return err
 	}
 	layout := catalog.LayoutOf(s)
-	if err := ensureArchive(layout, s); err != nil {
+	if err := walcommand.Ensure(layout, s); err != nil {
 		return err
 	}
 	if test {

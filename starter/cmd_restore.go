@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/combinebackup"
+	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/gpg"
@@ -407,11 +408,11 @@ func (a *app) howToCombine(ctx context.Context, c *restore.Combine, pathPrefix s
 	return err
 }
 
-// restoreCommand makes PostgreSQL fetch WAL through this program.
+// restoreCommand makes PostgreSQL fetch WAL through the program that starts fast.
 func (a *app) restoreCommand(s *config.Server, standby bool) (string, error) {
-	self, err := os.Executable()
+	program, err := command.Sibling("holdfast")
 	if err != nil {
-		return "", fault.Wrap(fault.Internal, "find", "our own program", err)
+		return "", err
 	}
 	file, err := filepath.Abs(a.cfg.Path)
 	if err != nil {
@@ -421,7 +422,7 @@ func (a *app) restoreCommand(s *config.Server, standby bool) (string, error) {
 	if standby {
 		partial = ""
 	}
-	return restoreplan.ShellWord(self) + " -c " + restoreplan.ShellWord(file) + " wal-restore" + partial + " " + restoreplan.ShellWord(s.Name) + ` %f "%p"`, nil
+	return restoreplan.ShellWord(program) + " -c " + restoreplan.ShellWord(file) + " wal-restore" + partial + " " + restoreplan.ShellWord(s.Name) + ` %f "%p"`, nil
 }
 
 // byteMeter draws how many bytes are done, not too often.

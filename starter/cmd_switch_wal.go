@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/pg"
+	"github.com/holdfast-pg/holdfast/internal/walcommand"
 )
 
 type switchOptions struct {
@@ -77,7 +78,7 @@ func awaitArchived(ctx context.Context, s *config.Server, name string, within ti
 	if err != nil {
 		return err
 	}
-	if err := ensureArchive(catalog.LayoutOf(s), s); err != nil {
+	if err := walcommand.Ensure(catalog.LayoutOf(s), s); err != nil {
 		return err
 	}
 	deadline := time.Now().Add(within)

@@ -1,25 +1,15 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"runtime/debug"
-	"time"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
-	"github.com/holdfast-pg/holdfast/internal/walahead"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
+	"github.com/holdfast-pg/holdfast/internal/walcommand"
 	"github.com/holdfast-pg/holdfast/internal/walship"
-	"github.com/holdfast-pg/holdfast/internal/walspool"
 )
 
 // remoteOptions say where an archive on another host is.
@@ -72,64 +62,22 @@ checksum, to "holdfast put-wal" or to Barman's put-wal, and nothing is read or k
 			if remote {
 				return o.Put(cmd.Context(), args[0], args[1])
 			}
-			return a.walArchive(cmd.Context(), args[0], args[1])
+			s, err := a.server(args[0])
+			if err != nil {
+				return err
+			}
+			archive, err := archiveOf(s)
+			if err != nil {
+				return err
+			}
+			return walcommand.Archive(cmd.Context(), s, archive, args[1])
 		},
 	}
 	o.flags(cmd.Flags())
 	return cmd
 }
 
-func (a *app) walArchive(ctx context.Context, server, path string) error {
-	s, err := a.server(server)
-	if err != nil {
-		return err
-	}
-	archive, err := archiveOf(s)
-	if err != nil {
-		return err
-	}
-	if err := ensureArchive(catalog.LayoutOf(s), s); err != nil {
-		return err
-	}
-	now := time.Now()
-	if s.WALsCloud == nil {
-		return archive.Deliver(ctx, path, filepath.Base(path), now)
-	}
-	// PostgreSQL's host has better uses for memory than what is collected later.
-	debug.SetMemoryLimit(int64(1+max(1, s.CloudWALArchiveParallel)) * (20 << 20))
-	walspool.Sweep(filepath.Dir(path), now)
-	return walahead.Ahead{Archive: archive, Place: placeOf(s), Note: filepath.Join(s.MetaDirectory, "holdfast-wal-ahead.json"),
-		N: s.CloudWALArchiveParallel}.Deliver(ctx, path, now)
-}
-
 // archiveOf is the archive of a server.
 func archiveOf(s *config.Server) (*walarchive.Archive, error) {
 	return walarchive.ForServer(s, drivers.Open)
-}
-
-// placeOf tells the archives of servers apart.
-func placeOf(s *config.Server) string { return s.WALsDirectory + " " + s.Name }
-
-// ensureArchive creates the directories of a server that was never used. When
-// even their parent is missing, its file system may not be mounted, and nothing
-// is created in its place.
-func ensureArchive(l catalog.Layout, s *config.Server) error {
-	dir := l.WALDir
-	if dir == "" {
-		dir = l.XlogDBDir // WAL is in a bucket
-	}
-	_, err := os.Stat(dir)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return fault.Wrap(fault.Internal, "look at", dir, err)
-	}
-	if parent := filepath.Dir(filepath.Clean(s.BackupDirectory)); !isDir(parent) {
-		return fault.New(fault.Config, "use the WAL archive of", s.Name, "the directory %s does not exist", parent).
-			WithHint("mount its file system, or create it for the user that archives")
-	}
-	return l.EnsureDirs()
-}
-
-func isDir(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.IsDir()
 }

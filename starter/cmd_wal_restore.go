@@ -5,9 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-pg/holdfast/internal/fault"
-	"github.com/holdfast-pg/holdfast/internal/wal"
-	"github.com/holdfast-pg/holdfast/internal/walspool"
+	"github.com/holdfast-pg/holdfast/internal/walcommand"
 )
 
 // cloudWALRestore is Barman's command for WAL in a bucket, which a server that Barman
@@ -57,40 +55,20 @@ With --host the archive is on another host. The file comes from there through ss
 // answerRestore gives the end of a wal-restore the exit code that PostgreSQL
 // understands.
 func (a *app) answerRestore(err error) error {
-	if err == nil {
+	code, silent := walcommand.RestoreCode(err)
+	if err != nil && (a.debug || !silent) {
+		a.fail(err)
+	}
+	if code == 0 {
 		return nil
 	}
-	if fault.Is(err, fault.NotFound) {
-		if a.debug {
-			a.fail(err)
-		}
-		return exitError(fault.Internal.ExitCode())
-	}
-	a.fail(err)
-	return exitError(stopsRecovery)
+	return exitError(code)
 }
-
-// stopsRecovery is an exit code of restore_command at which PostgreSQL ends
-// with an error instead of taking the file for missing (PostgreSQL manual,
-// "Archive Recovery").
-const stopsRecovery = 126
 
 func (a *app) fetchWAL(ctx context.Context, server, name, dest string, partial bool) error {
 	s, archive, err := a.archiveToRead(server, name)
 	if err != nil {
 		return err
 	}
-	archive = archive.ForRecovery()
-	fetch := archive.Fetch
-	if partial {
-		fetch = archive.FetchPartial
-	}
-	if s.WALsCloud == nil || s.CloudWALRestoreParallel < 2 {
-		return fetch(ctx, name, dest)
-	}
-	size, err := recordedSegmentSize(s)
-	if err != nil || size == 0 {
-		size = wal.DefaultSegmentSize // a restore does not need the catalogue
-	}
-	return walspool.Spool{Archive: archive, Place: placeOf(s), N: s.CloudWALRestoreParallel, SegmentSize: size}.Fetch(ctx, name, dest, fetch)
+	return walcommand.Fetch(ctx, s, archive, name, dest, partial)
 }

@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// holdfast is the program, built once, where every user can run it.
+// holdfast is the program, built once with holdfast-cli, where every user can run it.
 func holdfast(t testing.TB) string {
 	t.Helper()
 	program.Do(func() {
@@ -59,8 +59,10 @@ func holdfast(t testing.TB) string {
 		if program.err = os.Chmod(dir, 0o755); program.err != nil {
 			return
 		}
-		if out, err := exec.Command("go", "build", "-o", program.path, ".").CombinedOutput(); err != nil {
-			program.err = fmt.Errorf("%w\n%s", err, out)
+		for name, from := range map[string]string{"holdfast": "./front", "holdfast-cli": "."} {
+			if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), from).CombinedOutput(); err != nil {
+				program.err = fmt.Errorf("%w\n%s", err, out)
+			}
 		}
 	})
 	if program.err != nil {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-pg/holdfast/internal/objstore/storetest"
 )
 
@@ -42,6 +44,7 @@ func BenchmarkSegmentInABucket(b *testing.B) {
 		for i := range 64 {
 			s.must(os.WriteFile(filepath.Join(s.pgWAL(), segmentName(i+1)), halfRandom(b, segmentName(i+1), 16<<20), 0o600))
 		}
+		unix.Sync() // the disk is not to be busy with the segments any more
 		n := 0
 		b.Run("push/"+compression, func(b *testing.B) {
 			for b.Loop() {

@@ -77,6 +77,7 @@ func TestDirection(t *testing.T) {
 		{"only mains link a driver of an object store", []string{"internal"}, slices.Concat(stores, tokens), slices.Concat(clouds, ours(stores))},
 		{"only holdfast-clouds links the clients of the clouds' disks", []string{"starter", "worker", "internal"}, []string{"worker/clouds", "internal/snapshot/aws", "internal/snapshot/azure", "internal/snapshot/gcp"},
 			append(ours([]string{"internal/snapshot/aws", "internal/snapshot/azure", "internal/snapshot/gcp"}), "github.com/aws/aws-sdk-go-v2/service/ec2", "cloud.google.com/go/compute/apiv1", "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager")},
+		{"holdfast starts fast: it links neither Temporal nor PostgreSQL", []string{"starter/front"}, nil, slices.Concat(temporal, postgres, []string{"google.golang.org/grpc", "google.golang.org/protobuf"})},
 		{"only mains link a provider of snapshots", []string{"internal"}, []string{"internal/snapshot"}, disks},
 	} {
 		t.Run(rule.name, func(t *testing.T) {

@@ -173,6 +173,16 @@ func HintOf(err error) string {
 	return ""
 }
 
+// RemedyOf is the hint of an error, for people. Of what is refused it says that nothing
+// forces it, unless an option does.
+func RemedyOf(err error) string {
+	hint := HintOf(err)
+	if !Is(err, Refused) || strings.Contains(hint, "force") || strings.Contains(hint, " --") {
+		return hint
+	}
+	return strings.TrimPrefix(hint+"; there is no way to force it", "; ")
+}
+
 func kindOfSystem(err error) Kind {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS):

@@ -269,7 +269,7 @@ func install(t testing.TB, dir string) string {
 	must(t, build.err)
 	bin := filepath.Join(dir, "bin")
 	must(t, os.Mkdir(bin, 0o755))
-	for _, program := range []string{"holdfast", "holdfast-worker", "holdfast-clouds", "holdfast-engine"} {
+	for _, program := range []string{"holdfast", "holdfast-cli", "holdfast-worker", "holdfast-clouds", "holdfast-engine"} {
 		must(t, os.Link(filepath.Join(build.dir, program), filepath.Join(bin, program)))
 	}
 	return bin
@@ -285,8 +285,9 @@ func programs(root string) (dir string, err error) {
 		return dir, fmt.Errorf("%w: run `make engine`", err)
 	}
 	for _, args := range [][]string{
-		{"go", "build", "-tags", "faults", "-o", dir + "/", "./starter", "./worker", "./worker/clouds"},
-		{"mv", filepath.Join(dir, "starter"), filepath.Join(dir, "holdfast")},
+		{"go", "build", "-tags", "faults", "-o", dir + "/", "./starter", "./starter/front", "./worker", "./worker/clouds"},
+		{"mv", filepath.Join(dir, "front"), filepath.Join(dir, "holdfast")},
+		{"mv", filepath.Join(dir, "starter"), filepath.Join(dir, "holdfast-cli")},
 		{"mv", filepath.Join(dir, "worker"), filepath.Join(dir, "holdfast-worker")},
 		{"mv", filepath.Join(dir, "clouds"), filepath.Join(dir, "holdfast-clouds")},
 		{"cp", engine, dir},

@@ -100,7 +100,7 @@ func (a *Archive) deliver(ctx context.Context, where string, stored io.ReadClose
 		return err
 	}
 	defer out.Abort()
-	n, err := io.Copy(out, &source{c, where})
+	n, err := io.CopyBuffer(struct{ io.Writer }{out}, &source{c, where}, make([]byte, 256<<10)) // what files read by themselves is less
 	if err != nil {
 		return fault.Wrap(fault.Internal, "write", dest, err)
 	}
