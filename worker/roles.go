@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/keeper"
+	"github.com/holdfast-pg/holdfast/internal/memlimit"
 	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/snapshot/providers"
 	"github.com/holdfast-pg/holdfast/workflows"
@@ -71,9 +71,7 @@ func (p *process) serve(ctx context.Context) error {
 	queue := activities.WorkflowQueue
 	if p.role == "copy" {
 		queue = activities.CopyQueue
-		if os.Getenv("GOMEMLIMIT") == "" {
-			debug.SetMemoryLimit(copyMemory)
-		}
+		memlimit.Set(copyMemory)
 	}
 	o := p.workerOptions()
 	o.DisableWorkflowWorker = p.role == "copy"
@@ -100,9 +98,8 @@ func (p *process) serve(ctx context.Context) error {
 	return p.until(ctx, w)
 }
 
-// copyMemory is from where on the copy role collects garbage more often, instead of
-// letting its buffers' successors wait for twice as much.
-const copyMemory = 80 << 20
+// copyMemory is what the copy role needs beside the buffers of copies.
+const copyMemory = 32 << 20
 
 // until runs a worker until ctx ends.
 func (p *process) until(ctx context.Context, w worker.Worker) error {

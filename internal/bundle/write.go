@@ -49,6 +49,8 @@ type Options struct {
 	// Before is called with the record when everything is sent, and before the object
 	// appears; its error gives the object up. Of what is one stream it is called afterwards.
 	Before func(*Record) error
+	// Pool has the buffers of objects that were made before; nil for none.
+	Pool *Pool
 	// Old is the record of another object in the same store whose segments are used again; nil
 	// for none. One of another codec or level, or without runs, is left alone.
 	Old *Record
@@ -132,7 +134,7 @@ func (w *writer) runs(ctx context.Context) (*Record, error) {
 	_, senders := w.o.parallel()
 	s := &sender{store: w.store, key: w.record.Key, old: w.o.Old, places: w.old, queue: make(chan part), buffers: make(chan []byte, senders+1)}
 	for range senders + 1 {
-		s.buffers <- nil
+		s.buffers <- w.o.Pool.part()
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for range senders {
@@ -146,12 +148,19 @@ func (w *writer) runs(ctx context.Context) (*Record, error) {
 		return w.pieces(gctx)
 	})
 	err := g.Wait()
-	if err == nil {
+	if err == nil { // else a request that failed may still be reading
+		close(s.buffers)
+		for b := range s.buffers {
+			w.o.Pool.givePart(b)
+		}
 		err = w.publish(ctx, s)
 	}
 	if err != nil {
 		s.abort(ctx)
 		return nil, err
+	}
+	if w.layout.filling {
+		w.o.Pool.givePart(w.layout.data)
 	}
 	return w.record, nil
 }
@@ -238,8 +247,13 @@ func (w *writer) segments(ctx context.Context, use func(*slot) error) error {
 	}
 	slots := make([]*slot, n+1)
 	for i := range slots {
-		slots[i] = &slot{}
+		slots[i] = &slot{run: w.o.Pool.run()}
 	}
+	defer func() {
+		for _, s := range slots {
+			w.o.Pool.giveRun(s.run)
+		}
+	}()
 	return inOrder(ctx, slots, w.fill, workers, func(_ context.Context, s *slot) error { return use(s) })
 }
 

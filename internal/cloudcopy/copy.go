@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/bundle"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/memlimit"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/pagesum"
 	"github.com/holdfast-pg/holdfast/internal/pgcontrol"
@@ -32,6 +32,7 @@ type copying struct {
 	trees map[string]*volumes.Tree
 	old   *previous
 	judge *pagesum.Judge
+	pool  bundle.Pool
 
 	mu    sync.Mutex
 	res   Result
@@ -288,17 +289,27 @@ func matches(o objstore.Object, r *bundle.Record) bool {
 // is the store's work, and long where it copies gigabytes, so that the next ones are made meanwhile.
 const publishing = 4
 
+// largestFirst is the order in which they are made: a large one that began last would be made
+// while nothing else is left to do.
+func largestFirst(list []volumes.Volume) []volumes.Volume {
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b volumes.Volume) int { return cmp.Compare(b.Size(), a.Size()) })
+	return list
+}
+
 // volumes makes those that are not stored, several at a time.
 func (c *copying) volumes(ctx context.Context, plan *volumes.Plan) error {
 	began := time.Now()
 	jobs := min(max(c.Jobs, 1), max(len(plan.Volumes), 1))
 	makers := make(chan *maker, jobs)
 	for range jobs {
-		makers <- c.newMaker(max(1, runtime.NumCPU()/jobs))
+		m := c.newMaker(jobs)
+		defer memlimit.Reserve(m.memory())()
+		makers <- m
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(jobs + publishing)
-	for _, v := range plan.Volumes {
+	for _, v := range largestFirst(plan.Volumes) {
 		var m *maker
 		select {
 		case m = <-makers:

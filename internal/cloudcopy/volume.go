@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -12,7 +13,8 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/volumes"
 )
 
-// senders is how many parts of a volume are on their way at the same time.
+// senders is how many parts are on their way at the same time, at least: one of each volume
+// that is made, two of one that is made alone.
 const senders = 2
 
 // ahead is how many segments are there beside those that are compressed.
@@ -21,12 +23,23 @@ const ahead = 2
 // maker makes one volume after the other.
 type maker struct {
 	*copying
-	reader  *volumes.Reader
-	workers int
+	reader           *volumes.Reader
+	workers, senders int
 }
 
-func (c *copying) newMaker(workers int) *maker {
-	return &maker{c, &volumes.Reader{Buffers: volumes.NewBuffers(workers + ahead), Judge: c.judge}, workers}
+// newMaker is one of several that share what there is.
+func (c *copying) newMaker(jobs int) *maker {
+	workers := max(1, runtime.NumCPU()/jobs)
+	return &maker{c, &volumes.Reader{Buffers: volumes.NewBuffers(workers + ahead), Judge: c.judge}, workers, max(1, senders/jobs)}
+}
+
+func (m *maker) options() bundle.Options {
+	return bundle.Options{Codec: m.Codec, Workers: m.workers, Senders: m.senders, PartSize: m.PartSize, Pool: &m.pool}
+}
+
+// memory is what its buffers need, in bytes.
+func (m *maker) memory() int64 {
+	return m.options().Memory() + int64(m.workers+ahead)*volumes.SegmentSize
 }
 
 // volume makes a volume, unless it is stored. When it has succeeded, or has only to wait
@@ -82,18 +95,19 @@ func (m *maker) archive(ctx context.Context, name string, old *counterpart, free
 	})
 	g.Go(func() error {
 		defer in.drain()
-		o := bundle.Options{Codec: m.Codec, Workers: m.workers, Senders: senders, PartSize: m.PartSize, Old: old.record(),
-			Before: func(r *bundle.Record) error {
-				m.Progress.Files.Add(int64(len(res.Members)))
-				for i := range res.Members {
-					res.Members[i].SumUp(func(segment int) [32]byte { return r.Segments[segment].SHA256 })
-				}
-				err := m.Fence.Do(func() error { return m.j.enter(name, res.Members, entry{r, old.sent(r), time.Since(began)}) })
-				if err == nil {
-					free()
-				}
-				return err
-			}}
+		o := m.options()
+		o.Old = old.record()
+		o.Before = func(r *bundle.Record) error {
+			m.Progress.Files.Add(int64(len(res.Members)))
+			for i := range res.Members {
+				res.Members[i].SumUp(func(segment int) [32]byte { return r.Segments[segment].SHA256 })
+			}
+			err := m.Fence.Do(func() error { return m.j.enter(name, res.Members, entry{r, old.sent(r), time.Since(began)}) })
+			if err == nil {
+				free()
+			}
+			return err
+		}
 		_, err := bundle.Write(gctx, m.Store, m.Base+name+m.Codec.Suffix(), in, o)
 		return err
 	})

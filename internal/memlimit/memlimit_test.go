@@ -1,0 +1,36 @@
+package memlimit
+
+import (
+	"math"
+	"runtime/debug"
+	"testing"
+)
+
+func TestLimit(t *testing.T) {
+	was := debug.SetMemoryLimit(math.MaxInt64)
+	t.Cleanup(func() {
+		limit.base = 0
+		debug.SetMemoryLimit(was)
+	})
+	is := func(want int64) {
+		t.Helper()
+		if got := debug.SetMemoryLimit(-1); got != want {
+			t.Errorf("%d bytes, not %d", got, want)
+		}
+	}
+	Reserve(5)()
+	is(math.MaxInt64) // nobody wants one
+	t.Setenv("GOMEMLIMIT", "1GiB")
+	Set(1 << 40)
+	is(math.MaxInt64)
+	t.Setenv("GOMEMLIMIT", "")
+	Set(1 << 40)
+	is(1 << 40)
+	first := Reserve(100)
+	second := Reserve(20)
+	is(1<<40 + 120)
+	first()
+	is(1<<40 + 20)
+	second()
+	is(1 << 40)
+}
