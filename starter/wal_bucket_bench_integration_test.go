@@ -39,6 +39,7 @@ func (b *walBucket) timed(args ...string) {
 // BenchmarkSegmentInABucket archives and fetches a segment of 16 MiB, each with a
 // process of its own, as PostgreSQL does.
 func BenchmarkSegmentInABucket(b *testing.B) {
+	holdfast(b) // is built
 	for _, compression := range []string{"none", "lz4", "zstd"} {
 		s := newBucket(b, "compression = "+compression)
 		for i := range 64 {

@@ -48,6 +48,7 @@ type spy struct {
 	puts, copied, gets, wholes atomic.Int64
 	sent, fetched              atomic.Int64
 	failPart                   int
+	failFrom                   string // copies of objects whose keys have it fail
 }
 
 var errPart = errors.New("this part fails")
@@ -69,6 +70,9 @@ func (s *spy) PutPart(ctx context.Context, u objstore.Upload, number int, data [
 }
 
 func (s *spy) CopyPart(ctx context.Context, u objstore.Upload, number int, from string, r objstore.Range) (objstore.Part, error) {
+	if s.failFrom != "" && strings.Contains(from, s.failFrom) {
+		return objstore.Part{}, errPart
+	}
 	s.copied.Add(r.Length)
 	return s.RangeCopier.CopyPart(ctx, u, number, from, r)
 }
@@ -90,6 +94,11 @@ func (s *spy) Complete(ctx context.Context, u objstore.Upload, parts []objstore.
 }
 
 func watch(s *file.Store) *spy { return &spy{RangeCopier: s, Store: s, whole: s} }
+
+// joining is a store that joins what is too short for a part.
+type joining struct{ *spy }
+
+func (joining) Joins() bool { return true }
 
 func directory(t testing.TB) *file.Store {
 	t.Helper()
@@ -304,25 +313,26 @@ func TestReuse(t *testing.T) {
 		segments              [][]byte
 		sent, copied, fetched int // MiB, rounded
 		whole                 int64
+		joined                *[3]int // the same of a store that joins; nil when that is not tried
 	}{
-		{"nothing", old, 0, 0, 0, 1},
-		{"the first", change(0), 5, 15, 4, 0},
-		{"the last", change(19), 1, 19, 0, 0},
-		{"one in the middle", change(10), 5, 15, 4, 0},
-		{"every fifth", change(0, 5, 10, 15), 20, 0, 16, 0},
-		{"two apart", change(3, 12), 10, 10, 8, 0},
-		{"all", segmentsOf(twenty, 200), 20, 0, 0, 0},
-		{"one more at the front", insert(0, noise(1000, 1)), 5, 15, 5, 0},
-		{"one more in the middle", insert(10, noise(1000, 1)), 5, 15, 5, 0},
-		{"one more at the end", insert(20, noise(1000, 1)), 0, 20, 0, 0},
-		{"ten more in the middle", insert(10, segmentsOf(slices.Repeat([]int{mib}, 10), 300)...), 10, 20, 0, 0},
-		{"the first half", old[:10], 0, 10, 0, 0},
-		{"the second half", old[10:], 5, 5, 5, 0},
-		{"two halves the other way", slices.Concat(old[10:], old[:10]), 5, 15, 5, 0},
-		{"twice", slices.Concat(old, old), 0, 40, 0, 0},
-		{"little of it", old[4:6], 0, 0, 2, 0},
-		{"turned round", func() [][]byte { s := slices.Clone(old); slices.Reverse(s); return s }(), 20, 0, 20, 0},
-		{"none", nil, 0, 0, 0, 0},
+		{"nothing", old, 0, 0, 0, 1, nil},
+		{"the first", change(0), 5, 15, 4, 0, nil},
+		{"the last", change(19), 1, 19, 0, 0, nil},
+		{"one in the middle", change(10), 5, 15, 4, 0, &[3]int{1, 25, 0}},
+		{"every fifth", change(0, 5, 10, 15), 20, 0, 16, 0, &[3]int{20, 0, 16}},
+		{"two apart", change(3, 12), 10, 10, 8, 0, &[3]int{6, 22, 4}},
+		{"all", segmentsOf(twenty, 200), 20, 0, 0, 0, nil},
+		{"one more at the front", insert(0, noise(1000, 1)), 5, 15, 5, 0, nil},
+		{"one more in the middle", insert(10, noise(1000, 1)), 5, 15, 5, 0, &[3]int{0, 25, 0}},
+		{"one more at the end", insert(20, noise(1000, 1)), 0, 20, 0, 0, nil},
+		{"ten more in the middle", insert(10, segmentsOf(slices.Repeat([]int{mib}, 10), 300)...), 10, 20, 0, 0, nil},
+		{"the first half", old[:10], 0, 10, 0, 0, nil},
+		{"the second half", old[10:], 5, 5, 5, 0, nil},
+		{"two halves the other way", slices.Concat(old[10:], old[:10]), 5, 15, 5, 0, nil},
+		{"twice", slices.Concat(old, old), 0, 40, 0, 0, nil},
+		{"little of it", old[4:6], 0, 0, 2, 0, nil},
+		{"turned round", func() [][]byte { s := slices.Clone(old); slices.Reverse(s); return s }(), 20, 0, 20, 0, nil},
+		{"none", nil, 0, 0, 0, 0, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -334,6 +344,18 @@ func TestReuse(t *testing.T) {
 			rounded := func(n *atomic.Int64) int { return int(n.Load()+mib/2) / mib }
 			if sent, copied, fetched := rounded(&store.sent), rounded(&store.copied), rounded(&store.fetched); sent != c.sent || copied != c.copied || fetched != c.fetched {
 				t.Errorf("%d MiB were sent, %d copied, %d fetched, not %d, %d, %d", sent, copied, fetched, c.sent, c.copied, c.fetched)
+			}
+			if c.joined != nil {
+				joins := watch(disk)
+				write(t, joining{joins}, "joined", c.segments, bundle.Options{Codec: codec, Workers: 2, Senders: 2, Old: before})
+				if got := [3]int{rounded(&joins.sent), rounded(&joins.copied), rounded(&joins.fetched)}; got != *c.joined {
+					t.Errorf("of a store that joins %v MiB were sent, copied and fetched, not %v", got, *c.joined)
+				}
+			}
+			for o, err := range disk.List(t.Context(), "") {
+				if err != nil || strings.Contains(o.Key, ".part-") {
+					t.Errorf("%s is left, %v", o.Key, err)
+				}
 			}
 			if store.wholes.Load() != c.whole {
 				t.Errorf("%d objects were copied whole", store.wholes.Load())
@@ -379,6 +401,8 @@ func TestReuseIsRight(t *testing.T) {
 				}
 				var store objstore.Store = watch(disk)
 				switch {
+				case seed >= 3:
+					store = joining{watch(disk)}
 				case seed%3 == 1:
 					store = partsAndCopies{disk, disk, disk}
 				case seed%3 == 2 && old == nil:
@@ -605,6 +629,31 @@ func TestFailures(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// TestAFailedJoin leaves nothing, wherever it fails.
+func TestAFailedJoin(t *testing.T) {
+	c := codecOf(t, "lz4")
+	segments := segmentsOf(slices.Repeat([]int{mib}, 20), 100)
+	disk := directory(t)
+	old := write(t, disk, "old", segments, bundle.Options{Codec: c})
+	segments[10] = noise(mib, 1000)
+	for name, store := range map[string]*spy{
+		"the copy of the neighbours": {failFrom: "old"}, "what is sent": {failPart: 2}, "the copy of both": {failFrom: ".part-"},
+	} {
+		store.RangeCopier, store.Store, store.whole = disk, disk, disk
+		if _, err := bundle.Write(t.Context(), joining{store}, "new", &source{segments: segments}, bundle.Options{Codec: c, Old: old}); !errors.Is(err, errPart) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for o, err := range disk.List(t.Context(), "") {
+			if err != nil || o.Key != "old" {
+				t.Errorf("%s: %s is left, %v", name, o.Key, err)
+			}
+		}
+		for u, err := range disk.Uploads(t.Context(), "") {
+			t.Errorf("%s: an upload is left: %+v, %v", name, u, err)
 		}
 	}
 }

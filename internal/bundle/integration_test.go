@@ -51,7 +51,7 @@ func TestObjectsOnS3(t *testing.T) {
 		if c.Independent() {
 			segments[9], segments[23] = noise(mib+5, 90), noise(mib/2, 91)
 		}
-		third := make("third", 5, 7, second)
+		third := make("third", 1, 2, second)
 		if err := store.Delete(t.Context(), first.Key, second.Key); err != nil {
 			t.Fatal(err)
 		}

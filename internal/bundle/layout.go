@@ -16,7 +16,8 @@ type hole struct {
 	first, end int // pieces
 }
 
-// part is what is sent at once, or copied inside the store.
+// part is what is sent at once, or copied inside the store. One that is both is copied first:
+// it is too short to be sent alone.
 type part struct {
 	number int
 	data   []byte // nil when it is copied
@@ -29,6 +30,7 @@ type part struct {
 type layout struct {
 	old     *places // nil when nothing can be reused
 	copies  bool    // the store copies ranges
+	joins   bool    // what is too short for a part can be joined with what is copied
 	size    func(number int) int64
 	buffer  func() ([]byte, error) // an empty one
 	emit    func(part) error
@@ -37,8 +39,13 @@ type layout struct {
 	filling bool // data is a buffer
 	// The old pieces from first to end, whose fate is open.
 	first, end int
-	number     int // of parts that were emitted
+	held       objstore.Range // copied, and not emitted; what follows may be too short
+	number     int            // of parts that were emitted
 }
+
+// lacking is what a short part must lack, in bytes, to be joined in the store with what is
+// copied, which takes six requests, rather than to be sent with unchanged neighbours.
+const lacking = 1 << 20
 
 // add takes a new piece.
 func (l *layout) add(piece []byte) error {
@@ -70,15 +77,33 @@ func (l *layout) same(piece int) error {
 
 // whole reports whether the object is the old one.
 func (l *layout) whole() bool {
-	return l.old != nil && l.number == 0 && !l.filling && l.first == headPiece && l.end == l.old.tailPiece()+1
+	return l.old != nil && l.number == 0 && l.held.Length == 0 && !l.filling && l.first == headPiece && l.end == l.old.tailPiece()+1
 }
 
 // finish takes the end. What fits into one part is not emitted: it stays in data.
 func (l *layout) finish() error {
-	if err := l.settle(true); err != nil || l.number == 0 || len(l.data) == 0 {
+	if err := l.settle(true); err != nil {
+		return err
+	}
+	if err := l.release(); err != nil || l.number == 0 || len(l.data) == 0 {
 		return err
 	}
 	return l.send()
+}
+
+// joinable reports whether the data can be sent, though it is too short.
+func (l *layout) joinable() bool {
+	return l.joins && l.held.Length > 0 && len(l.data) < objstore.MinPart-lacking
+}
+
+// release emits what is held.
+func (l *layout) release() error {
+	if l.held.Length == 0 {
+		return nil
+	}
+	p := part{copied: l.held}
+	l.held = objstore.Range{}
+	return l.next(p)
 }
 
 // settle decides on the old pieces. A part in the making that is too small takes of
@@ -90,7 +115,7 @@ func (l *layout) settle(last bool) error {
 			l.first = l.end
 			return nil
 		}
-		if l.copies && (last || rest >= objstore.MinPart) && (len(l.data) == 0 || len(l.data) >= objstore.MinPart) {
+		if l.copies && (last || rest >= objstore.MinPart) && (len(l.data) == 0 || len(l.data) >= objstore.MinPart || l.joinable()) {
 			return l.copy()
 		}
 		if err := l.fetch(); err != nil {
@@ -133,9 +158,10 @@ func (l *layout) copy() error {
 	l.first = l.end
 	for n := (length + longestCopy - 1) / longestCopy; n > 0; n-- {
 		size := length / n
-		if err := l.next(part{copied: objstore.Range{Offset: offset, Length: size}}); err != nil {
+		if err := l.release(); err != nil {
 			return err
 		}
+		l.held = objstore.Range{Offset: offset, Length: size}
 		offset, length = offset+size, length-size
 	}
 	return nil
@@ -158,6 +184,18 @@ func (l *layout) sendFull() error {
 
 func (l *layout) send() error {
 	p := part{data: l.data, holes: l.holes}
+	if l.joinable() {
+		// No more is copied twice than the part lacks.
+		if l.held.Length >= 2*objstore.MinPart {
+			l.held.Length -= objstore.MinPart
+			p.copied = objstore.Range{Offset: l.held.Offset + l.held.Length, Length: objstore.MinPart}
+		} else {
+			p.copied, l.held = l.held, objstore.Range{}
+		}
+	}
+	if err := l.release(); err != nil {
+		return err
+	}
 	l.data, l.holes, l.filling = nil, nil, false
 	return l.next(p)
 }

@@ -2,7 +2,9 @@ package bundle
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"sync"
@@ -85,6 +87,9 @@ func (s *sender) run(ctx context.Context) error {
 }
 
 func (s *sender) send(ctx context.Context, p part) (objstore.Part, error) {
+	if p.data != nil && p.copied.Length > 0 {
+		return s.join(ctx, p)
+	}
 	if p.data == nil {
 		return s.store.(objstore.RangeCopier).CopyPart(ctx, *s.upload, p.number, s.old.Key, p.copied)
 	}
@@ -92,6 +97,35 @@ func (s *sender) send(ctx context.Context, p part) (objstore.Part, error) {
 		return objstore.Part{}, err
 	}
 	return s.store.(objstore.Multipart).PutPart(ctx, *s.upload, p.number, p.data)
+}
+
+// join makes a part of what is copied and what is sent behind it: an object of its own, whose
+// last part may be short, and which is copied. After a kill it is one that is unknown.
+func (s *sender) join(ctx context.Context, p part) (objstore.Part, error) {
+	store := s.store.(objstore.Joiner)
+	if err := s.fetch(ctx, p.data, p.holes); err != nil {
+		return objstore.Part{}, err
+	}
+	key := fmt.Sprintf("%s.part-%d", s.key, p.number)
+	u, err := store.BeginCopy(ctx, key)
+	if err != nil {
+		return objstore.Part{}, err
+	}
+	copied, err := store.CopyPart(ctx, u, 1, s.old.Key, p.copied)
+	if err == nil {
+		var sent objstore.Part
+		if sent, err = store.PutPart(ctx, u, 2, p.data); err == nil {
+			_, err = store.Complete(ctx, u, []objstore.Part{copied, sent}, objstore.PutOptions{})
+		}
+	}
+	if err != nil {
+		abort(ctx, store, u)
+		return objstore.Part{}, err
+	}
+	done, err := store.CopyPart(ctx, *s.upload, p.number, key, objstore.Range{Length: p.copied.Length + int64(len(p.data))})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
+	defer cancel()
+	return done, cmp.Or(err, s.store.Delete(ctx, key))
 }
 
 // fetch fills the holes of a part.
@@ -145,10 +179,13 @@ func (s *sender) complete(ctx context.Context, r *Record, rest []byte, holes []h
 
 // abort gives the upload up; the error that led to it says more than its own.
 func (s *sender) abort(ctx context.Context) {
-	if s.upload == nil {
-		return
+	if s.upload != nil {
+		abort(ctx, s.store.(objstore.Multipart), *s.upload)
 	}
+}
+
+func abort(ctx context.Context, store objstore.Multipart, u objstore.Upload) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
 	defer cancel()
-	_ = s.store.(objstore.Multipart).Abort(ctx, *s.upload)
+	_ = store.Abort(ctx, u)
 }

@@ -113,6 +113,8 @@ func (w *writer) reuse() (err error) {
 	}
 	_, ranges := w.store.(objstore.RangeCopier)
 	_, whole := w.store.(objstore.Copier)
+	joiner, joins := w.store.(objstore.Joiner)
+	w.layout.joins = joins && joiner.Joins()
 	w.layout.old, w.layout.copies = w.old, ranges && old.Size > objstore.MinPart // Amazon copies no range of a smaller one
 	w.lookUp.Store(ranges || whole)
 	return nil

@@ -122,6 +122,14 @@ type RangeCopier interface {
 	CopyPart(ctx context.Context, u Upload, number int, from string, r Range) (Part, error)
 }
 
+// Joiner is a RangeCopier whose parts have a least size, and whose last one has none: what is too
+// short for a part can be joined with a copied range in an object that is removed afterwards.
+type Joiner interface {
+	RangeCopier
+	// Joins reports whether objects can be removed at once.
+	Joins() bool
+}
+
 // Lock is why an object cannot be deleted. The zero value is no lock.
 type Lock struct {
 	Mode  string // as the provider names it

@@ -100,6 +100,9 @@ func (s *Store) CopyPart(ctx context.Context, u objstore.Upload, number int, fro
 	return p, err
 }
 
+// Joins implements objstore.Joiner.
+func (s *Store) Joins() bool { return !s.options.AWSCheckObjectLock }
+
 // source names an object for a copy.
 func (s *Store) source(key string) *string {
 	name := s.at.Bucket + "/"

@@ -29,12 +29,12 @@ type Store struct {
 }
 
 var (
-	_ objstore.Store       = (*Store)(nil)
-	_ objstore.Levels      = (*Store)(nil)
-	_ objstore.Parts       = (*Store)(nil)
-	_ objstore.Copier      = (*Store)(nil)
-	_ objstore.RangeCopier = (*Store)(nil)
-	_ objstore.Locker      = (*Store)(nil)
+	_ objstore.Store  = (*Store)(nil)
+	_ objstore.Levels = (*Store)(nil)
+	_ objstore.Parts  = (*Store)(nil)
+	_ objstore.Copier = (*Store)(nil)
+	_ objstore.Joiner = (*Store)(nil)
+	_ objstore.Locker = (*Store)(nil)
 )
 
 // fallbackRegion is Amazon's own default, and means nothing to other servers.
