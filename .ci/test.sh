@@ -27,6 +27,7 @@ stage "unit tests" make test-unit
 stage "product" make product
 stage "engine, the rest of its build" engine_built
 stage "engine tests" make test-engine
+stage "quickstart" make quickstart
 stage "integration tests" make test-integration
 if [ -s build/failed-once.txt ]; then
   echo "Passed only when run again; each is a bug to be found:"

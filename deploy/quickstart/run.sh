@@ -31,7 +31,7 @@ cd "$dir"
 # The server's user runs them too, and may not enter the directory that they were built in.
 bin=$dir/bin
 mkdir "$bin"
-cp --reflink=auto "$built"/holdfast{,-worker,-engine} "$bin"
+cp --reflink=auto "$built"/holdfast{,-cli,-worker,-engine} "$bin"
 
 up=
 stop() {

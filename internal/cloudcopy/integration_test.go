@@ -83,7 +83,14 @@ func TestWhatAChangeCosts(t *testing.T) {
 	before := policy.Counts.Sent.Load()
 	_, err = Copy(t.Context(), second)
 	require.NoError(t, err)
+	// What a joining that was killed leaves is no part of the backup.
+	_, err = store.Put(t.Context(), second.Base+"data_0001.tar.zst.part-3", strings.NewReader("left"), objstore.PutOptions{})
+	require.NoError(t, err)
 	b.done(second)
+	for o, err := range store.List(t.Context(), second.Base) {
+		require.NoError(t, err)
+		require.NotContains(t, o.Key, ".part-")
+	}
 	sent := policy.Counts.Sent.Load() - before
 
 	var changed, all int64
