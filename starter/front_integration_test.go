@@ -11,9 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 )
 
 // TestFront asks holdfast, which moves WAL itself, and holdfast-cli the same.
@@ -92,4 +95,19 @@ func TestFrontAlone(t *testing.T) {
 	said, code = ask("list-servers")
 	assert.NotZero(t, code)
 	assert.Contains(t, said, "ERROR: find program "+filepath.Join(filepath.Dir(alone), "holdfast-cli")+": it is not there\nHINT: install it beside holdfast;")
+}
+
+// TestWhatKilledFetchesLeave beside the destination goes with a later one.
+func TestWhatKilledFetchesLeave(t *testing.T) {
+	b := newBucket(t, "")
+	b.want(0, "", "wal-archive", "main", b.write(segmentName(1), "first", 1<<20))
+	old, young := filepath.Join(b.home, atomicfile.TempPrefix+"dest-1"), filepath.Join(b.home, atomicfile.TempPrefix+"dest-2")
+	for _, path := range []string{old, young} {
+		require.NoError(t, os.WriteFile(path, []byte("half"), 0o600))
+	}
+	before := time.Now().Add(-time.Hour)
+	require.NoError(t, os.Chtimes(old, before, before))
+	b.want(0, "", "wal-restore", "main", segmentName(1), filepath.Join(b.home, "dest"))
+	assert.NoFileExists(t, old)
+	assert.FileExists(t, young, "it may still be written")
 }

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -62,6 +63,7 @@ func Fetch(ctx context.Context, s *config.Server, archive *walarchive.Archive, n
 		return err
 	}
 	tune(s.CloudWALRestoreParallel)
+	_ = atomicfile.Sweep(time.Now(), abandoned, filepath.Dir(dest)) // what is left over is in nobody's way
 	archive = archive.ForRecovery()
 	fetch := archive.Fetch
 	if partial {
@@ -76,6 +78,10 @@ func Fetch(ctx context.Context, s *config.Server, archive *walarchive.Archive, n
 	}
 	return walspool.Spool{Archive: archive, Place: placeOf(s), N: s.CloudWALRestoreParallel, SegmentSize: size}.Fetch(ctx, name, dest, fetch)
 }
+
+// abandoned is how old the file of a fetch is that was killed: one that goes on writes within a
+// minute, or gives up.
+const abandoned = 10 * time.Minute
 
 // tune prepares the runtime of a process that moves up to n segments at once and ends. It
 // collects no garbage while there is next to none: one collection takes longer than the
