@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/frame"
+	"github.com/holdfast-pg/holdfast/internal/lanes"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/objstore/file"
 )
@@ -229,7 +230,7 @@ func check(t testing.TB, store objstore.Store, r *bundle.Record, c frame.Codec, 
 		t.Errorf("%s: the record has %d bytes in %d segments, not %d in %d", c, r.Content(), len(r.Segments), len(content), len(segments))
 	}
 	for i, s := range r.Segments {
-		if s.SHA256 != sha256.Sum256(segments[i]) || s.Sum.Size != int64(len(segments[i])) {
+		if s.SHA256 != lanes.Sum(segments[i]) || s.Sum.Size != int64(len(segments[i])) {
 			t.Errorf("%s: segment %d has another content in the record", c, i)
 		}
 	}
@@ -394,7 +395,7 @@ func TestReuseIsRight(t *testing.T) {
 				if old != nil {
 					for i := range given {
 						switch {
-						case i < len(old.Segments) && sha256.Sum256(given[i]) == old.Segments[i].SHA256 && rnd.IntN(2) == 0:
+						case i < len(old.Segments) && lanes.Sum(given[i]) == old.Segments[i].SHA256 && rnd.IntN(2) == 0:
 							given[i] = nil // known
 						}
 					}
@@ -441,7 +442,23 @@ func TestOtherRecords(t *testing.T) {
 		t.Error("a range of an object was copied that is too small for Amazon")
 	}
 	check(t, disk, r, codecOf(t, "lz4"), segmentsOf([]int{3 * mib, mib}, 1))
+	whole := hashedWhole(lz4, segments)
+	if err := bundle.Verify(t.Context(), disk, whole, 1); err != nil {
+		t.Errorf("segments that are hashed as a whole: %v", err)
+	}
+	store = watch(disk)
+	r = write(t, store, "lanes", segments, bundle.Options{Codec: codecOf(t, "lz4"), Old: whole})
+	if store.copied.Load() > 0 {
+		t.Error("a segment was found by another hash")
+	}
+	check(t, disk, r, codecOf(t, "lz4"), segments)
+	newer := *lz4
+	newer.Hash = "thirds"
+	if err := bundle.Verify(t.Context(), disk, &newer, 1); !fault.Is(err, fault.Tool) || !strings.Contains(err.Error(), `"thirds"`) || fault.HintOf(err) == "" {
+		t.Errorf("a hash of a later version: %v", err)
+	}
 	damage := map[string]func(*bundle.Record){
+		"hash":            func(r *bundle.Record) { r.Hash = bundle.Whole },
 		"size":            func(r *bundle.Record) { r.Size++ },
 		"checksum":        func(r *bundle.Record) { r.CRC32C++ },
 		"codec":           func(r *bundle.Record) { r.Codec = "rot13" },
@@ -458,7 +475,7 @@ func TestOtherRecords(t *testing.T) {
 		bad.Segments = slices.Clone(lz4.Segments)
 		harm(&bad)
 		_, err := bundle.Write(t.Context(), disk, "x", &source{}, bundle.Options{Codec: codecOf(t, "lz4"), Old: &bad})
-		if name == "codec" || name == "a stream" { // another one's is left alone
+		if name == "codec" || name == "a stream" || name == "hash" { // another one's is left alone
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -472,6 +489,16 @@ func TestOtherRecords(t *testing.T) {
 			t.Errorf("%s: extract: %v", name, err)
 		}
 	}
+}
+
+// hashedWhole is what a record of segments was before they were hashed in lanes.
+func hashedWhole(r *bundle.Record, segments [][]byte) *bundle.Record {
+	whole := *r
+	whole.Hash, whole.Segments = bundle.Whole, slices.Clone(r.Segments)
+	for i := range segments {
+		whole.Segments[i].SHA256 = sha256.Sum256(segments[i])
+	}
+	return &whole
 }
 
 // TestDamagedObjects are told by name, whatever byte is another one.
@@ -677,7 +704,7 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%v: %v", at, err)
 		}
 	}
-	if _, err := bundle.Write(t.Context(), disk, "y", &source{}, bundle.Options{Codec: c, Old: &bundle.Record{Key: "gone", Codec: c.String(), Size: 11, CRC32C: 0}}); !fault.Is(err, fault.Corrupt) {
+	if _, err := bundle.Write(t.Context(), disk, "y", &source{}, bundle.Options{Codec: c, Old: &bundle.Record{Key: "gone", Codec: c.String(), Hash: bundle.Lanes, Size: 11, CRC32C: 0}}); !fault.Is(err, fault.Corrupt) {
 		t.Errorf("an empty record: %v", err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -203,7 +202,7 @@ func (x *extraction) runs(ctx context.Context, in io.Reader) error {
 func (x *extraction) expand(d *frame.Decoder, p *piece) (err error) {
 	s := &x.record.Segments[p.number]
 	p.content, err = d.Append(p.content[:0], p.run, int(s.Sum.Size))
-	if err != nil || sha256.Sum256(p.content) != s.SHA256 {
+	if err != nil || x.record.Hash.sum(p.content) != s.SHA256 {
 		return damaged(x.record.Key, x.places.offsets[p.number+1])
 	}
 	return nil
@@ -236,7 +235,7 @@ func (x *extraction) stream(ctx context.Context, all bool) error {
 	for i := range x.record.Segments[:x.end] {
 		s := &x.record.Segments[i]
 		content := buf[:s.Sum.Size]
-		if _, err := io.ReadFull(expanded, content); err != nil || sha256.Sum256(content) != s.SHA256 {
+		if _, err := io.ReadFull(expanded, content); err != nil || x.record.Hash.sum(content) != s.SHA256 {
 			return broken(at)
 		}
 		at += s.Sum.Size

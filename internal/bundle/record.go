@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"hash/crc32"
@@ -10,6 +11,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/checksum"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/frame"
+	"github.com/holdfast-pg/holdfast/internal/lanes"
 )
 
 // Segment is a piece of the content.
@@ -17,7 +19,24 @@ type Segment struct {
 	Length int64     // of its run in the object, in bytes; 0 when the object is one stream
 	CRC32C uint32    // of its run
 	Sum    frame.Sum // of its content
-	SHA256 [32]byte  // of its content
+	SHA256 [32]byte  // of its content, as the record's Hash has it
+}
+
+// Hash is a way to hash a segment.
+type Hash string
+
+const (
+	// Whole is the SHA-256 of the content.
+	Whole Hash = ""
+	// Lanes is lanes.Sum of the content.
+	Lanes Hash = "lanes"
+)
+
+func (h Hash) sum(content []byte) [sha256.Size]byte {
+	if h == Lanes {
+		return lanes.Sum(content)
+	}
+	return sha256.Sum256(content)
 }
 
 var base64Text = base64.RawStdEncoding
@@ -71,6 +90,7 @@ type Record struct {
 	Size   int64  `json:"size"`   // in bytes
 	CRC32C uint32 `json:"crc32c"` // of all of it
 	Codec  string `json:"codec"`
+	Hash   Hash   `json:"hash,omitempty"`
 	// Stream says that segments have no runs: the object can only be read from its start.
 	Stream   bool      `json:"stream,omitempty"`
 	Segments []Segment `json:"segments"`
@@ -82,6 +102,11 @@ func (r *Record) Content() (n int64) {
 		n += r.Segments[i].Sum.Size
 	}
 	return n
+}
+
+// Reusable reports whether the segments can be those of a new object of a codec.
+func (r *Record) Reusable(c frame.Codec) bool {
+	return !r.Stream && r.Codec == c.String() && r.Hash == Lanes
 }
 
 // places are the offsets in an object of its head, its runs and its tail, and its end.
@@ -110,6 +135,9 @@ func (r *Record) check() (*places, error) {
 	c, err := frame.Parse(r.Codec)
 	if err != nil {
 		return bad("%w", err)
+	}
+	if r.Hash != Whole && r.Hash != Lanes {
+		return nil, fault.New(fault.Tool, "read the record of", r.Key, "its segments are hashed by %q", string(r.Hash)).WithHint("use the version of Holdfast that made the backup, or a newer one")
 	}
 	p := &places{codec: c, offsets: make([]int64, 0, len(r.Segments)+3)}
 	head := c.Head()

@@ -52,7 +52,7 @@ type Options struct {
 	// Pool has the buffers of objects that were made before; nil for none.
 	Pool *Pool
 	// Old is the record of another object in the same store whose segments are used again; nil
-	// for none. One of another codec or level, or without runs, is left alone.
+	// for none. One that is not Reusable is left alone.
 	Old *Record
 }
 
@@ -75,7 +75,7 @@ func Write(ctx context.Context, store objstore.Store, key string, src Source, o 
 	if err := objstore.CheckKey(key); err != nil {
 		return nil, err
 	}
-	w := &writer{store: store, src: src, o: o, record: &Record{Key: key, Codec: o.Codec.String(), Segments: []Segment{}}}
+	w := &writer{store: store, src: src, o: o, record: &Record{Key: key, Codec: o.Codec.String(), Hash: Lanes, Segments: []Segment{}}}
 	if _, parts := store.(objstore.Multipart); !parts || !o.Codec.Independent() {
 		return w.stream(ctx)
 	}
@@ -100,7 +100,7 @@ type writer struct {
 // reuse prepares the old object.
 func (w *writer) reuse() (err error) {
 	old := w.o.Old
-	if old == nil || old.Stream || old.Codec != w.record.Codec || old.Key == w.record.Key {
+	if old == nil || !old.Reusable(w.o.Codec) || old.Key == w.record.Key {
 		w.o.Old = nil
 		return nil
 	}
@@ -283,7 +283,7 @@ func (w *writer) compress(e *frame.Encoder, s *slot) (err error) {
 		return nil
 	}
 	defer s.done()
-	s.segment = Segment{SHA256: sha256.Sum256(s.piece.Data)}
+	s.segment = Segment{SHA256: w.record.Hash.sum(s.piece.Data)}
 	if w.lookUp.Load() {
 		if s.old = w.known[s.segment.SHA256]; s.old != headPiece {
 			return nil
@@ -417,7 +417,7 @@ func (w *writer) one(ctx context.Context, out io.Writer) error {
 			break
 		}
 		data := s.piece.Data
-		w.record.Segments = append(w.record.Segments, Segment{SHA256: sha256.Sum256(data), Sum: frame.Sum{Size: int64(len(data))}})
+		w.record.Segments = append(w.record.Segments, Segment{SHA256: w.record.Hash.sum(data), Sum: frame.Sum{Size: int64(len(data))}})
 		_, err = z.Write(data)
 		s.done()
 		if err != nil {

@@ -280,6 +280,27 @@ func TestReuse(t *testing.T) {
 	}
 }
 
+// TestReuseAfterAChangeOfTheCompression: nothing that is stored can be used again, and
+// nothing that is unchanged is left out.
+func TestReuseAfterAChangeOfTheCompression(t *testing.T) {
+	for _, reuse := range []Reuse{Checksum, Mtime} {
+		b := newBench(t)
+		first := b.job("1", 1)
+		_, err := Copy(t.Context(), first)
+		require.NoError(t, err)
+		b.done(first)
+		second := b.job("2", 1)
+		second.Codec, err = frame.Open("zstd", "3")
+		require.NoError(t, err)
+		second.Reuse, second.Previous = reuse, first.Base
+		res, err := Copy(t.Context(), second)
+		require.NoError(t, err)
+		assert.Equal(t, res.Stored, res.Sent)
+		b.done(second)
+		b.same(second)
+	}
+}
+
 // TestAWriterThatRestoresTimes is noticed by the time of the inode's last change.
 func TestAWriterThatRestoresTimes(t *testing.T) {
 	b := newBench(t)

@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/bundle"
 	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/frame"
 	"github.com/holdfast-pg/holdfast/internal/volumes"
 	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
@@ -162,8 +163,8 @@ func (c *counterpart) record() *bundle.Record {
 }
 
 // sent is how much of an object is not of the counterpart.
-func (c *counterpart) sent(r *bundle.Record) int64 {
-	if c == nil || c.e.Record.Codec != r.Codec || r.Stream {
+func (c *counterpart) sent(r *bundle.Record, codec frame.Codec) int64 {
+	if c == nil || !c.e.Record.Reusable(codec) {
 		return r.Size
 	}
 	had := map[[32]byte]bool{}

@@ -2,14 +2,15 @@ package cloudcopy
 
 import (
 	"github.com/holdfast-pg/holdfast/internal/datadir"
+	"github.com/holdfast-pg/holdfast/internal/frame"
 	"github.com/holdfast-pg/holdfast/internal/volumes"
 )
 
 // known tells which files are unchanged since the counterpart was made: the same file
 // of the same boot, with times that no writer can set back (the time of the last
 // change of the inode is the kernel's), settled before it was read.
-func (c *counterpart) known(now datadir.World) (func(string, datadir.Attributes) (volumes.Stored, bool), error) {
-	if c == nil || c.world != now || c.e.Record.Stream {
+func (c *counterpart) known(now datadir.World, codec frame.Codec) (func(string, datadir.Attributes) (volumes.Stored, bool), error) {
+	if c == nil || c.world != now || !c.e.Record.Reusable(codec) {
 		return nil, nil
 	}
 	members := map[string]volumes.Member{}

@@ -64,7 +64,7 @@ func (m *maker) volume(ctx context.Context, v volumes.Volume, free func()) error
 	}
 	m.reader.Known = nil
 	if m.Reuse == Mtime {
-		if m.reader.Known, err = old.known(m.World); err != nil {
+		if m.reader.Known, err = old.known(m.World, m.Codec); err != nil {
 			return err
 		}
 	}
@@ -102,7 +102,7 @@ func (m *maker) archive(ctx context.Context, name string, old *counterpart, free
 			for i := range res.Members {
 				res.Members[i].SumUp(func(segment int) [32]byte { return r.Segments[segment].SHA256 })
 			}
-			err := m.Fence.Do(func() error { return m.j.enter(name, res.Members, entry{r, old.sent(r), time.Since(began)}) })
+			err := m.Fence.Do(func() error { return m.j.enter(name, res.Members, entry{r, old.sent(r, m.Codec), time.Since(began)}) })
 			if err == nil {
 				free()
 			}

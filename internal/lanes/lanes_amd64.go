@@ -1,0 +1,106 @@
+package lanes
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/klauspost/cpuid/v2"
+)
+
+var (
+	hasTwo     = cpuid.CPU.Supports(cpuid.SHA, cpuid.AVX)
+	hasSixteen = cpuid.CPU.Supports(cpuid.AVX512F, cpuid.AVX512BW)
+)
+
+// ways are those that this processor knows.
+func ways() map[string]func([]byte) sums {
+	all := map[string]func([]byte) sums{"one by one": oneByOne}
+	if hasTwo {
+		all["two at once"] = twoAtOnce
+	}
+	if hasSixteen {
+		all["sixteen at once"] = sixteenAtOnce
+	}
+	return all
+}
+
+func best(data []byte) sums {
+	switch {
+	case hasSixteen:
+		return sixteenAtOnce(data)
+	case hasTwo:
+		return twoAtOnce(data)
+	}
+	return oneByOne(data)
+}
+
+// initial are the working variables a to h of a message that has not begun (FIPS 180-4, 5.3.3).
+var initial = [8]uint32{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19}
+
+// blocks16 takes n rows, at least one, into the working variables of sixteen messages.
+//
+//go:noescape
+func blocks16(states *[8][lanes]uint32, data *byte, n int)
+
+// sixteenAtOnce hashes whole rows in the lanes of AVX-512.
+func sixteenAtOnce(data []byte) (all sums) {
+	var states [8][lanes]uint32
+	for v := range states {
+		for i := range states[v] {
+			states[v][i] = initial[v]
+		}
+	}
+	if len(data) > 0 {
+		blocks16(&states, &data[0], len(data)/row)
+	}
+	end, last := padding(len(data)/lanes), [row]byte{}
+	for i := range lanes {
+		copy(last[i*sha256.BlockSize:], end[:])
+	}
+	blocks16(&states, &last[0], 1)
+	for i := range all {
+		for v := range states {
+			binary.BigEndian.PutUint32(all[i][4*v:], states[v][i])
+		}
+	}
+	return all
+}
+
+// state are the working variables f, e, b, a, h, g, d, c of a message, as SHA256RNDS2 wants them.
+type state [8]uint32
+
+// order is where the working variables a to h are in a state.
+var order = [8]int{3, 2, 7, 6, 1, 0, 5, 4}
+
+// blocks2 takes n blocks, at least one, of each of two messages into their states. A message's
+// blocks are stride bytes apart.
+//
+//go:noescape
+func blocks2(first, second *state, a, b *byte, stride, n int)
+
+// twoAtOnce hashes whole rows, two messages at once, by the instructions for SHA-256.
+func twoAtOnce(data []byte) (all sums) {
+	var states [lanes]state
+	for i := range states {
+		for v, at := range order {
+			states[i][at] = initial[v]
+		}
+	}
+	end := padding(len(data) / lanes)
+	for rest := data; len(rest) > 0; {
+		n := min(stretch, len(rest)/row)
+		for i := 0; i < lanes; i += 2 {
+			blocks2(&states[i], &states[i+1], &rest[i*sha256.BlockSize], &rest[(i+1)*sha256.BlockSize], row, n)
+		}
+		rest = rest[n*row:]
+	}
+	for i := 0; i < lanes; i += 2 {
+		blocks2(&states[i], &states[i+1], &end[0], &end[0], 0, 1)
+	}
+	for i := range all {
+		for v, at := range order {
+			binary.BigEndian.PutUint32(all[i][4*v:], states[i][at])
+		}
+	}
+	return all
+}
