@@ -131,7 +131,7 @@ func late(to, from net.Conn) {
 func BenchmarkHundredSegmentsFromAfar(b *testing.B) {
 	for _, parallel := range []int{0, 4, 8, 16} {
 		b.Run(fmt.Sprintf("parallel=%d", parallel), func(b *testing.B) {
-			s := newBucketOf(b, storetest.StartSecureGateway(b, "bucket"), "")
+			s := newBucketOf(b, storetest.StartBenchGateway(b, "bucket"), "")
 			s.configure("https://"+afar(b, strings.TrimPrefix(s.URL, "https://")), fmt.Sprintf("compression = lz4\ncloud_wal_archive_parallel = %[1]d\ncloud_wal_restore_parallel = %[1]d", parallel))
 			var push, fetch time.Duration
 			const n = 100

@@ -21,14 +21,14 @@ import (
 )
 
 // counting leads to a store, and counts the requests.
-func counting(b *testing.B, store string) (at string, requests *atomic.Int64) {
+func counting(b *testing.B, store *storetest.Gateway) (at string, requests *atomic.Int64) {
 	b.Helper()
-	to, err := url.Parse(store)
+	to, err := url.Parse(store.URL)
 	if err != nil {
 		b.Fatal(err)
 	}
 	requests = new(atomic.Int64)
-	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
+	forward := &httputil.ReverseProxy{Transport: store.Client().Transport, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
 		forward.ServeHTTP(w, r)
@@ -61,7 +61,7 @@ func (g *giant) files(b *testing.B, n int) {
 	}
 }
 
-// BenchmarkCloudSizes takes backups of clusters of several sizes: a first one, one of what has not
+// BenchmarkCloudSizes takes backups of clusters of several sizes, over TLS: a first one, one of what has not
 // changed, and one after 2 % of the rows, in ranges all over the table, have. Metrics: seconds, requests
 // (counted in a first backup of their own), bytes sent, and the peak memory of the process that copies.
 func BenchmarkCloudSizes(b *testing.B) {
@@ -77,13 +77,13 @@ func BenchmarkCloudSizes(b *testing.B) {
 		{"100000-files", func(g *giant, b *testing.B) { g.files(b, 100_000) }, false},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			store := storetest.StartGateway(b, cloudBucket)
+			store := storetest.StartBenchGateway(b, cloudBucket)
 			g := newGiantWith(b, stacktest.Options{Version: pgtest.Versions()[0], Env: store.Environment()})
 			configure := func(endpoint, reuse string) {
 				g.Configure(b, config.MethodLocalToCloud, "basebackups_directory = "+cloudURL, "holdfast_endpoint_url = "+endpoint, "holdfast_cloud_reuse = "+reuse)
 			}
 			c.fill(g, b)
-			at, requests := counting(b, store.URL)
+			at, requests := counting(b, store)
 			configure(at, "off")
 			before := requests.Load()
 			g.take(b)

@@ -20,7 +20,7 @@ import (
 // changed, from command to prompt, against the first), restore-ratio (against zstd and tar by hand), sent-MB
 // (of the second backup by checksums), and the peak memory of each role.
 func BenchmarkBucket(b *testing.B) {
-	store := storetest.StartSecureGateway(b, cloudBucket)
+	store := storetest.StartBenchGateway(b, cloudBucket)
 	g := newGiantWith(b, stacktest.Options{Version: pgtest.Versions()[0], Env: store.Environment()})
 	g.rows(b)
 	configure := func(reuse string) {
@@ -46,6 +46,7 @@ func BenchmarkBucket(b *testing.B) {
 		})
 		clean(b, dest)
 		configure("off")
+		settle(b)
 		whole, took, _ := g.take(b)
 		first, copied = first+whole, copied+took
 		settle(b)
@@ -54,12 +55,14 @@ func BenchmarkBucket(b *testing.B) {
 		})
 		clean(b, dest, dest+"-other")
 		configure("checksum")
+		settle(b)
 		whole, _, info := g.take(b)
 		checksum += whole
 		if extra, err := g.cat.Extra(info.ID); err == nil {
 			sent += extra.Sent
 		}
 		configure("mtime")
+		settle(b)
 		whole, _, _ = g.take(b)
 		mtime += whole
 		for range 3 {

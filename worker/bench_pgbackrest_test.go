@@ -125,7 +125,7 @@ func BenchmarkPgBackRest(b *testing.B) {
 		fill func(g *giant, b *testing.B)
 	}{{"3GB", (*giant).rows}, {"20000-tables", (*giant).manyTables}} {
 		b.Run(c.name, func(b *testing.B) {
-			store := storetest.StartSecureGateway(b, cloudBucket)
+			store := storetest.StartBenchGateway(b, cloudBucket)
 			g := newGiantWith(b, stacktest.Options{Version: pgtest.Versions()[0], Env: store.Environment()})
 			c.fill(g, b)
 			g.Configure(b, config.MethodLocalToCloud, "basebackups_directory = "+cloudURL, "holdfast_endpoint_url = "+store.URL, "holdfast_cloud_reuse = off", "parallel_jobs = 2")
@@ -180,7 +180,7 @@ func BenchmarkPgBackRest(b *testing.B) {
 // BenchmarkPgBackRestWAL compares WAL segments, each with a process of its own, into and out of the same
 // S3 server, with pgBackRest's archive-push and archive-get.
 func BenchmarkPgBackRestWAL(b *testing.B) {
-	store := storetest.StartSecureGateway(b, cloudBucket)
+	store := storetest.StartBenchGateway(b, cloudBucket)
 	g := newGiantWith(b, stacktest.Options{Version: pgtest.Versions()[0], Env: store.Environment()})
 	r := newBackRest(b, g, store)
 	g.Configure(b, config.MethodLocalToCloud, "basebackups_directory = "+cloudURL, "wals_directory = "+cloudURL, "holdfast_endpoint_url = "+store.URL, "compression = zstd")
