@@ -86,6 +86,7 @@ lint: libzstd      ## formatting, golangci-lint, go vet and workflowcheck
 bench: build       ## the benchmarks of speed and memory, beside pgBackRest too
 	@.ci/testbed.sh rivals
 	go test -tags integration -count=1 -timeout 2h -run '^$$' -bench . $(INTEGRATION)
+	go test -C deploy/engine -trimpath -vet=off -run '^$$' -bench .
 
 fuzz: libzstd      ## each parser's fuzz targets, FUZZTIME each
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \

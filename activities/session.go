@@ -123,6 +123,9 @@ func (k *Keeper) HoldSession(ctx context.Context, epoch string) error {
 	holding, stop := beat(ctx, func() Progress { return Progress{What: "holds the session of the backup and its lock"} })
 	defer stop()
 	err := k.Sessions.Hold(holding, epoch)
+	if err == nil {
+		outlast(ctx)
+	}
 	if ctx.Err() == nil {
 		return report(holding, err)
 	}
@@ -135,6 +138,15 @@ func (k *Keeper) HoldSession(ctx context.Context, epoch string) error {
 		k.Sessions.Abort(epoch)
 	}
 	return report(ctx, err)
+}
+
+// outlast lets the answer of the stop that has ended a hold arrive first: a workflow that sees
+// the hold end before asks whether there was a stop.
+func outlast(ctx context.Context) {
+	select {
+	case <-time.After(100 * time.Millisecond):
+	case <-ctx.Done():
+	}
 }
 
 // StopBackup ends backup mode; the result is durable before it returns.

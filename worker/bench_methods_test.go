@@ -23,10 +23,17 @@ func (g *giant) reportMemory(b *testing.B) {
 	}
 }
 
-// take takes a backup, and returns how long the whole and its copy took.
+// take takes a backup, as the user whose the configuration is, and returns how long the whole and
+// its copy took.
 func (g *giant) take(b *testing.B, args ...string) (whole, copied time.Duration, info *backupinfo.Info) {
 	b.Helper()
-	whole = timed(func() { g.Must(b, append([]string{"backup", stacktest.Server, "--wait"}, args...)...) })
+	var r stacktest.Result
+	whole = timed(func() {
+		r = g.HoldfastAs(b, pgtest.Credential(b), append([]string{"backup", stacktest.Server, "--wait"}, args...)...)
+	})
+	if r.Code != 0 {
+		b.Fatalf("holdfast backup: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
 	info, err := g.cat.Resolve("latest")
 	if err != nil {
 		b.Fatal(err)

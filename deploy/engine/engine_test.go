@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
@@ -39,13 +40,13 @@ func TestMain(m *testing.M) {
 }
 
 type engine struct {
-	t      *testing.T
+	t      testing.TB
 	cmd    *exec.Cmd
 	ready  ready
 	stderr *bytes.Buffer
 }
 
-func command(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
+func command(t testing.TB, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asEngine+"=1")
@@ -56,7 +57,7 @@ func command(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
 }
 
 // start runs an engine on dir and waits for its ready line.
-func start(t *testing.T, dir string, args ...string) *engine {
+func start(t testing.TB, dir string, args ...string) *engine {
 	t.Helper()
 	cmd, stderr := command(t, append([]string{"--state-dir", dir, "--port", "0"}, args...)...)
 	stdout, err := cmd.StdoutPipe()
@@ -106,14 +107,14 @@ func (e *engine) client() client.Client {
 	return c
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func deadline(t *testing.T) context.Context {
+func deadline(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
@@ -342,4 +343,29 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		}
 	}
 	t.Errorf("not within 10 s: %s", what)
+}
+
+// BenchmarkSteps runs a workflow of many short activities, one after the other.
+func BenchmarkSteps(b *testing.B) {
+	const steps = 100
+	c := start(b, b.TempDir()).client()
+	w := worker.New(c, "q", worker.Options{DisableEagerActivities: true})
+	w.RegisterActivityWithOptions(func(context.Context) error { return nil }, activity.RegisterOptions{Name: "step"})
+	w.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
+		for range steps {
+			if err := workflow.ExecuteActivity(ctx, "step").Get(ctx, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, workflow.RegisterOptions{Name: "steps"})
+	check(b, w.Start())
+	defer w.Stop()
+	for b.Loop() {
+		run, err := c.ExecuteWorkflow(b.Context(), client.StartWorkflowOptions{TaskQueue: "q"}, "steps")
+		check(b, err)
+		check(b, run.Get(b.Context(), nil))
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N*steps), "ms/step")
 }

@@ -50,6 +50,9 @@ func newServer(o options, store *config.SQL, logger tlog.Logger) (temporal.Serve
 	)
 }
 
+// shardPolls is how often in a second a shard may ask the database for what is to be done.
+const shardPolls = 2000
+
 // dynamicConfig fits Temporal's defaults, made for clusters, to one node with one user.
 func dynamicConfig(o options) dynamicconfig.Client {
 	values := dynamicconfig.StaticClient{
@@ -57,6 +60,10 @@ func dynamicConfig(o options) dynamicconfig.Client {
 		dynamicconfig.TimerProcessorMaxTimeShift.Key(): 10 * time.Millisecond,
 		// Search attributes that a new version adds are known within a second.
 		dynamicconfig.NamespaceCacheRefreshInterval.Key(): time.Second,
+		// The one shard has all that happens, and would make every step of a workflow that is in
+		// a hurry wait for up to 50 ms.
+		dynamicconfig.TransferProcessorMaxPollRPS.Key(): shardPolls,
+		dynamicconfig.TimerProcessorMaxPollRPS.Key():    shardPolls,
 		// One node gains nothing from splitting a task queue.
 		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
 		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,

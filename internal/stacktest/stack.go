@@ -204,6 +204,9 @@ func (s *Stack) run(t testing.TB, patience time.Duration, who *syscall.Credentia
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(s.Bin, "holdfast"), append([]string{"-c", s.Config}, args...)...)
 	cmd.Env, cmd.SysProcAttr = s.environ(), &syscall.SysProcAttr{Credential: who}
+	if who != nil {
+		cmd.Env = append(cmd.Env, "HOME="+s.Home)
+	}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
