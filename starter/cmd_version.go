@@ -13,16 +13,21 @@ func (a *app) cmdVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: exactly(), Example: "  holdfast version",
 		RunE: func(*cobra.Command, []string) error {
-			goVersion := "unknown"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				goVersion = info.GoVersion
-			}
 			if a.format == "json" {
-				a.json["version"], a.json["go_version"] = version, goVersion
+				a.json["version"], a.json["go_version"] = version, goVersion()
 				return nil
 			}
-			a.say("holdfast %s (%s)", version, goVersion)
+			a.say("%s", versionLine())
 			return nil
 		},
 	}
 }
+
+func goVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.GoVersion
+	}
+	return "unknown"
+}
+
+func versionLine() string { return "holdfast " + version + " (" + goVersion() + ")" }

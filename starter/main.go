@@ -92,6 +92,8 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 not found, 4 refused
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.prepare() },
 	}
+	root.Version = version
+	root.SetVersionTemplate(versionLine() + "\n")
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -46,5 +47,22 @@ func TestCheckMethod(t *testing.T) {
 		if (err != nil) != (c.says != "") || err != nil && (!strings.Contains(err.Error(), c.says) || fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "") {
 			t.Errorf("%s: %v, not %q", c.method, err, c.says)
 		}
+	}
+}
+
+// TestVersion: the option of other tools says what the command does.
+func TestVersion(t *testing.T) {
+	var said []string
+	for _, arg := range []string{"version", "--version", "-v"} {
+		var out bytes.Buffer
+		root := (&app{stdout: &out, stderr: &out}).root()
+		root.SetArgs([]string{arg})
+		if err := root.Execute(); err != nil {
+			t.Errorf("%s: %v", arg, err)
+		}
+		said = append(said, out.String())
+	}
+	if !strings.HasPrefix(said[0], "holdfast "+version) || said[1] != said[0] || said[2] != said[0] {
+		t.Errorf("%q", said)
 	}
 }
