@@ -5,7 +5,6 @@ package main
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +24,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/config"
 	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/frame"
+	"github.com/holdfast-pg/holdfast/internal/lanes"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 	"github.com/holdfast-pg/holdfast/internal/stacktest"
 	"github.com/holdfast-pg/holdfast/internal/volumes"
@@ -83,7 +83,7 @@ func (h *hugeBackup) must(err error) {
 func (h *hugeBackup) segment(data []byte) (bundle.Segment, []byte) {
 	run, sum, err := h.encoder.Append(nil, data)
 	h.must(err)
-	return bundle.Segment{Length: int64(len(run)), CRC32C: crc32.Checksum(run, castagnoli), Sum: sum, SHA256: sha256.Sum256(data)}, run
+	return bundle.Segment{Length: int64(len(run)), CRC32C: crc32.Checksum(run, castagnoli), Sum: sum, SHA256: lanes.Sum(data)}, run
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -93,7 +93,7 @@ func (h *hugeBackup) volume(root string, v volumes.Volume) {
 	h.reader.Known = func(path string, now datadir.Attributes) (volumes.Stored, bool) {
 		return volumes.Stored{Member: volumes.Member{Path: path, Size: now.Size, Source: now.Identity, Read: time.Now()}, SegmentSize: volumes.SegmentSize}, true
 	}
-	record := &bundle.Record{Key: h.base + v.Name() + h.codec.Suffix(), Codec: h.codec.String()}
+	record := &bundle.Record{Key: h.base + v.Name() + h.codec.Suffix(), Codec: h.codec.String(), Hash: bundle.Lanes}
 	object := h.codec.Head()
 	var all frame.Sum
 	res, err := h.reader.Volume(h.t.Context(), root, v, func(s volumes.Segment) error {

@@ -1,3 +1,3 @@
-// Package lanes is a checksum of SHA-256 that a processor can make of sixteen messages at
-// once: of one message alone it waits for the result of each step before the next one.
+// Package lanes is a checksum made of sixteen SHA-256, so that a processor can work on all of
+// them at the same time: within one, each step waits for the one before.
 package lanes
