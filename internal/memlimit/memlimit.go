@@ -16,9 +16,16 @@ var limit struct {
 	base, reserved int64
 }
 
+// garbage is how much may wait in all, in percent of what is alive: buffers that are reserved and
+// not used leave room for as much of it.
+const garbage = 50
+
 // Set is called at the start of a process that has base bytes beside its buffers. Who sets
-// GOMEMLIMIT knows better.
+// GOMEMLIMIT or GOGC knows better.
 func Set(base int64) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}

@@ -7,9 +7,10 @@ import (
 )
 
 func TestLimit(t *testing.T) {
-	was := debug.SetMemoryLimit(math.MaxInt64)
+	was, percent := debug.SetMemoryLimit(math.MaxInt64), debug.SetGCPercent(100)
 	t.Cleanup(func() {
 		limit.base = 0
+		debug.SetGCPercent(percent)
 		debug.SetMemoryLimit(was)
 	})
 	is := func(want int64) {
