@@ -13,21 +13,20 @@ func (a *app) cmdVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: exactly(), Example: "  holdfast version",
 		RunE: func(*cobra.Command, []string) error {
-			if a.format == "json" {
-				a.json["version"], a.json["go_version"] = version, goVersion()
-				return nil
-			}
-			a.say("%s", versionLine())
+			a.sayVersion()
 			return nil
 		},
 	}
 }
 
-func goVersion() string {
+func (a *app) sayVersion() {
+	goVersion := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.GoVersion
+		goVersion = info.GoVersion
 	}
-	return "unknown"
+	if a.format == "json" {
+		a.json["version"], a.json["go_version"] = version, goVersion
+		return
+	}
+	a.say("holdfast %s (%s)", version, goVersion)
 }
-
-func versionLine() string { return "holdfast " + version + " (" + goVersion() + ")" }

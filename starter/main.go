@@ -92,14 +92,19 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 not found, 4 refused
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.prepare() },
 	}
-	root.Version = version
-	root.SetVersionTemplate(versionLine() + "\n")
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(badFlag)
 	root.Args = unknownCommand
-	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	asked := root.Flags().BoolP("version", "v", false, "print the version")
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *asked {
+			a.sayVersion()
+			return nil
+		}
+		return cmd.Help()
+	}
 	f := root.PersistentFlags()
 	f.StringVarP(&a.configFile, "config", "c", "", "configuration `file` (default: $HOLDFAST_CONFIG, $BARMAN_CONFIG_FILE, ~/.barman.conf, /etc/barman.conf, /etc/barman/barman.conf)")
 	f.StringVarP(&a.format, "format", "f", "console", "output `format`: console or json")

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -52,17 +54,20 @@ func TestCheckMethod(t *testing.T) {
 
 // TestVersion: the option of other tools says what the command does.
 func TestVersion(t *testing.T) {
-	var said []string
-	for _, arg := range []string{"version", "--version", "-v"} {
-		var out bytes.Buffer
-		root := (&app{stdout: &out, stderr: &out}).root()
-		root.SetArgs([]string{arg})
-		if err := root.Execute(); err != nil {
-			t.Errorf("%s: %v", arg, err)
+	for _, format := range []string{"console", "json"} {
+		var said []string
+		for _, arg := range []string{"version", "--version", "-v"} {
+			var out bytes.Buffer
+			a := &app{stdout: &out, stderr: &out}
+			root := a.root()
+			root.SetArgs([]string{arg, "--format", format})
+			if err := errors.Join(root.Execute(), a.finish(nil)); err != nil {
+				t.Errorf("%s: %v", arg, err)
+			}
+			said = append(said, out.String())
 		}
-		said = append(said, out.String())
-	}
-	if !strings.HasPrefix(said[0], "holdfast "+version) || said[1] != said[0] || said[2] != said[0] {
-		t.Errorf("%q", said)
+		if !strings.Contains(said[0], version) || json.Valid([]byte(said[0])) != (format == "json") || said[1] != said[0] || said[2] != said[0] {
+			t.Errorf("%s: %q", format, said)
+		}
 	}
 }

@@ -1,9 +1,6 @@
 package lanes
 
-import (
-	"crypto/sha256"
-	"encoding/binary"
-)
+import "crypto/sha256"
 
 const (
 	lanes = 16
@@ -44,11 +41,4 @@ func oneByOne(data []byte) (all sums) {
 		h.Sum(all[i][:0])
 	}
 	return all
-}
-
-// padding is the block that ends a message of n bytes, which are whole blocks (FIPS 180-4, 5.1.1).
-func padding(n int) (block [sha256.BlockSize]byte) {
-	block[0] = 0x80
-	binary.BigEndian.PutUint64(block[sha256.BlockSize-8:], uint64(n)*8)
-	return block
 }

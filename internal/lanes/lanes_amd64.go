@@ -12,18 +12,6 @@ var (
 	hasSixteen = cpuid.CPU.Supports(cpuid.AVX512F, cpuid.AVX512BW)
 )
 
-// ways are those that this processor knows.
-func ways() map[string]func([]byte) sums {
-	all := map[string]func([]byte) sums{"one by one": oneByOne}
-	if hasTwo {
-		all["two at once"] = twoAtOnce
-	}
-	if hasSixteen {
-		all["sixteen at once"] = sixteenAtOnce
-	}
-	return all
-}
-
 func best(data []byte) sums {
 	switch {
 	case hasSixteen:
@@ -103,4 +91,11 @@ func twoAtOnce(data []byte) (all sums) {
 		}
 	}
 	return all
+}
+
+// padding is the block that ends a message of n bytes, which are whole blocks (FIPS 180-4, 5.1.1).
+func padding(n int) (block [sha256.BlockSize]byte) {
+	block[0] = 0x80
+	binary.BigEndian.PutUint64(block[sha256.BlockSize-8:], uint64(n)*8)
+	return block
 }

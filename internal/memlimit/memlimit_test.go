@@ -27,6 +27,13 @@ func TestLimit(t *testing.T) {
 	t.Setenv("GOMEMLIMIT", "")
 	Set(1 << 40)
 	is(1 << 40)
+	if got := debug.SetGCPercent(100); got != garbage {
+		t.Errorf("%d %% of garbage", got)
+	}
+	t.Setenv("GOGC", "300")
+	if Set(1 << 40); debug.SetGCPercent(100) != 100 {
+		t.Error("GOGC does not count")
+	}
 	first := Reserve(100)
 	second := Reserve(20)
 	is(1<<40 + 120)
