@@ -5,8 +5,8 @@ package awslogin
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
-	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -17,9 +17,9 @@ import (
 )
 
 // Load reads a profile, "" for the default one; region replaces its region unless it
-// is "". Nothing is tried again. The transport takes up AWS_CA_BUNDLE; the service is named
-// in messages.
-func Load(ctx context.Context, service, profile, region string) (aws.Config, *http.Transport, *Credentials, error) {
+// is "". Nothing is tried again. The certificates are those of AWS_CA_BUNDLE, nil for the
+// system's; the service is named in messages.
+func Load(ctx context.Context, service, profile, region string) (aws.Config, *x509.CertPool, *Credentials, error) {
 	client := awshttp.NewBuildableClient()
 	load := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithHTTPClient(client),
@@ -45,7 +45,11 @@ func Load(ctx context.Context, service, profile, region string) (aws.Config, *ht
 		found = newCredentials(service, cfg.Credentials, load)
 		cfg.Credentials = found.cache
 	}
-	return cfg, client.GetTransport(), found, nil
+	var roots *x509.CertPool
+	if c := client.GetTransport().TLSClientConfig; c != nil {
+		roots = c.RootCAs
+	}
+	return cfg, roots, found, nil
 }
 
 // Innermost is the cause of all.

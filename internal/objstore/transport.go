@@ -2,28 +2,56 @@ package objstore
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 )
 
 // quietDefault is how long the other end may be silent.
 const quietDefault = time.Minute
 
+// idlePerHost is how many connections to a store are kept for whoever comes next.
+const idlePerHost = 64
+
 // Client is an HTTP client that counts and limits what passes, and ends a request
-// when nothing has moved for a time; 0 is a minute. It follows no redirect. base is
-// the driver's transport, which the client takes over.
-func (p *Policy) Client(base *http.Transport, quiet time.Duration) *http.Client {
+// when nothing has moved for a time; 0 is a minute. It follows no redirect. A server is
+// known by roots, or by those of the system when they are nil.
+func (p *Policy) Client(roots *x509.CertPool, quiet time.Duration) *http.Client {
 	if quiet <= 0 {
 		quiet = quietDefault
 	}
-	base.MaxIdleConnsPerHost = 64
-	base.DisableCompression = true // objects are passed as they are
 	return &http.Client{
-		Transport:     &transport{base, p, quiet},
+		Transport:     &transport{trusting(roots), p, quiet},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// bases are the transports of this process. Every activity opens its stores anew, and finds
+// the connections of the ones before.
+var bases struct {
+	sync.Mutex
+	list []*http.Transport
+}
+
+// trusting is the transport that knows servers by some certificates.
+func trusting(roots *x509.CertPool) *http.Transport {
+	bases.Lock()
+	defer bases.Unlock()
+	for _, t := range bases.list {
+		if roots.Equal(t.TLSClientConfig.RootCAs) {
+			return t
+		}
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // the library's
+	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	t.MaxIdleConnsPerHost = idlePerHost
+	t.DisableCompression = true // objects are passed as they are
+	bases.list = append(bases.list, t)
+	return t
 }
 
 type transport struct {

@@ -41,7 +41,7 @@ const (
 // azure_credential, then the variables with a connection string, a signature, a key, then the vendor's
 // default chain. Tokens are fetched anew when they expire.
 func Open(at objstore.Location, o config.CloudOptions, p *objstore.Policy) (*Store, error) {
-	s := &Store{at: at, policy: p, options: o, base: "https://" + at.Host, client: p.Client(http.DefaultTransport.(*http.Transport).Clone(), 0)}
+	s := &Store{at: at, policy: p, options: o, base: "https://" + at.Host, client: p.Client(nil, 0)}
 	if o.HoldfastEndpointURL != "" {
 		return nil, fault.New(fault.Config, "open", at.String(), "an endpoint URL is nothing for Azure").
 			WithHint("remove holdfast_endpoint_url; the URL of the store, or BlobEndpoint in %s, has the address", connectionVariable)

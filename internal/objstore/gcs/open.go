@@ -38,7 +38,7 @@ var (
 // Open prepares a store; it asks it for nothing. Credentials are the application
 // default ones, looked for at the first request and fetched anew when they expire.
 func Open(at objstore.Location, o config.CloudOptions, p *objstore.Policy) (*Store, error) {
-	s := &Store{at: at, policy: p, options: o, client: p.Client(http.DefaultTransport.(*http.Transport).Clone(), 0)}
+	s := &Store{at: at, policy: p, options: o, client: p.Client(nil, 0)}
 	universe := os.Getenv(googletoken.UniverseVariable)
 	s.tokens = &googletoken.Source{For: "Google Cloud Storage", Scope: scope}
 	switch emulator := os.Getenv(emulatorVariable); {

@@ -47,11 +47,11 @@ func Open(ctx context.Context, at objstore.Location, o config.CloudOptions, p *o
 	if err != nil {
 		return nil, err
 	}
-	cfg, transport, creds, err := awslogin.Load(ctx, "S3", o.AWSProfile, o.AWSRegion)
+	cfg, roots, creds, err := awslogin.Load(ctx, "S3", o.AWSProfile, o.AWSRegion)
 	if err != nil {
 		return nil, err
 	}
-	cfg.HTTPClient = p.Client(transport, o.AWSReadTimeout)
+	cfg.HTTPClient = p.Client(roots, o.AWSReadTimeout)
 	if cfg.Region == "" {
 		cfg.Region = fallbackRegion
 	}

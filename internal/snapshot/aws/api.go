@@ -40,7 +40,7 @@ type api struct {
 // Open prepares a provider; it asks EC2 for nothing. Credentials come from the library's
 // default chain, and are fetched anew when they expire.
 func Open(ctx context.Context, s *config.Server, host snapshot.Host) (*Provider, error) {
-	cfg, transport, creds, err := awslogin.Load(ctx, "EC2", s.AWSProfile, s.AWSRegion)
+	cfg, roots, creds, err := awslogin.Load(ctx, "EC2", s.AWSProfile, s.AWSRegion)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func Open(ctx context.Context, s *config.Server, host snapshot.Host) (*Provider,
 	if p.Locking, err = lockOf(s); err != nil {
 		return nil, err
 	}
-	cfg.HTTPClient = p.api.policy.Client(transport, s.AWSReadTimeout)
+	cfg.HTTPClient = p.api.policy.Client(roots, s.AWSReadTimeout)
 	if s.HoldfastSnapshotEndpoint != "" {
 		cfg.BaseEndpoint = aws.String(s.HoldfastSnapshotEndpoint)
 	}

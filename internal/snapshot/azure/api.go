@@ -52,7 +52,7 @@ func Open(s *config.Server, host snapshot.Host) (*Provider, error) {
 		api: &api{tokens: &entra.Source{Kind: s.AzureCredential, For: "the Azure Resource Manager", Hint: credentialsHint}, policy: objstore.Policy{Patience: patience}}}
 	options := &arm.ClientOptions{DisableRPRegistration: true}
 	options.Retry.MaxRetries = -1 // the policy tries again
-	options.Transport = p.api.policy.Client(http.DefaultTransport.(*http.Transport).Clone(), 0)
+	options.Transport = p.api.policy.Client(nil, 0)
 	if base := s.HoldfastSnapshotEndpoint; base != "" {
 		options.Cloud = cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{cloud.ResourceManager: {Endpoint: base, Audience: base}}}
 		options.InsecureAllowCredentialWithHTTP = strings.HasPrefix(base, "http://")

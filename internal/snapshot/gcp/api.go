@@ -58,7 +58,7 @@ func Open(s *config.Server, host snapshot.Host) (*Provider, error) {
 	base = cmp.Or(base, "https://compute.googleapis.com")
 	p := &Provider{Project: s.GCPProject, Zone: s.GCPZone, Instance: s.SnapshotInstance, Names: s.SnapshotDisks, Host: host,
 		Timeout: s.HoldfastSnapshotTimeout, Pause: firstPause, api: &api{policy: objstore.Policy{Patience: patience}}}
-	client := p.api.policy.Client(http.DefaultTransport.(*http.Transport).Clone(), 0)
+	client := p.api.policy.Client(nil, 0)
 	client.Transport = &authorized{client.Transport, &googletoken.Source{For: "Google Compute Engine", Scope: scope}}
 	ctx, options := context.Background(), []option.ClientOption{option.WithHTTPClient(client), option.WithEndpoint(base)}
 	var errs [4]error
