@@ -319,7 +319,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestTLS: over TLS bodies are not signed, AWS_CA_BUNDLE counts, and S3 is asked to encrypt.
+// TestTLS: over TLS bodies are signed only when nothing else protects them from whoever ends the
+// TLS, AWS_CA_BUNDLE counts, and S3 is asked to encrypt.
 func TestTLS(t *testing.T) {
 	g := storetest.StartGateway(t, "bucket")
 	g.Setenv(t)
@@ -330,8 +331,15 @@ func TestTLS(t *testing.T) {
 	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
 	var mu sync.Mutex
 	asked := map[string]int{}
+	damaged := "none" // is the number of a part
 	proxy := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
+		if r.URL.Query().Get("partNumber") == damaged {
+			body, _ := io.ReadAll(r.Body)
+			body[len(body)/2] ^= 1
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			damaged = "none"
+		}
 		for _, name := range []string{"X-Amz-Server-Side-Encryption", "X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id", "X-Amz-Content-Sha256"} {
 			asked[r.Header.Get(name)]++
 		}
@@ -378,6 +386,34 @@ func TestTLS(t *testing.T) {
 	}
 	if asked["aws:kms"] != 3 || asked["our-key"] != 3 || asked["UNSIGNED-PAYLOAD"] != 3 {
 		t.Errorf("headers: %v", asked)
+	}
+	s, err := s3.Open(t.Context(), where, o, &objstore.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, copies := range []bool{false, true} {
+		begin := s.Begin
+		if copies {
+			begin = s.BeginCopy
+		}
+		u, err := begin(t.Context(), "parts")
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := storetest.Bytes(1000, 2)
+		mu.Lock()
+		damaged = "1"
+		mu.Unlock()
+		if _, err := s.PutPart(t.Context(), u, 1, data); !fault.Is(err, fault.Corrupt) {
+			t.Errorf("copies: %v: a part that was damaged on its way: %v", copies, err)
+		}
+		p, err := s.PutPart(t.Context(), u, 1, data)
+		if err == nil {
+			_, err = s.Complete(t.Context(), u, []objstore.Part{p}, objstore.PutOptions{})
+		}
+		if err != nil {
+			t.Errorf("copies: %v: sent again: %v", copies, err)
+		}
 	}
 }
 

@@ -3,8 +3,6 @@ package s3
 import (
 	"bytes"
 	"context"
-	"crypto/md5"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -14,9 +12,11 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
@@ -30,7 +30,7 @@ func (s *Store) Begin(ctx context.Context, key string) (objstore.Upload, error) 
 
 // BeginCopy implements objstore.RangeCopier. The upload has no checksum of ours:
 // versitygw 1.8 takes that of a whole object for that of a range copied from it.
-// Amazon adds one of its own; what is sent has its MD5.
+// Amazon adds one of its own; of what is sent the SHA-256 is signed.
 func (s *Store) BeginCopy(ctx context.Context, key string) (objstore.Upload, error) {
 	return s.begin(ctx, key, true)
 }
@@ -62,16 +62,16 @@ func (s *Store) PutPart(ctx context.Context, u objstore.Upload, number int, data
 	in := &s3.UploadPartInput{Bucket: s.bucket(), Key: s.key(u.Key), UploadId: aws.String(u.ID),
 		PartNumber: aws.Int32(int32(number)), ContentLength: aws.Int64(p.Size)}
 	in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = s.own.headers()
+	how := s.unsigned
 	if u.Copies {
-		sum := md5.Sum(data)
-		in.ContentMD5 = aws.String(base64.StdEncoding.EncodeToString(sum[:]))
+		how = signed
 	} else {
 		p.CRC32C = aws.Uint32(crc32.Checksum(data, objstore.Castagnoli))
 		in.ChecksumCRC32C = encode(p.CRC32C)
 	}
 	err := s.do(ctx, "put", u.Key, func(ctx context.Context, _ bool) error {
 		in.Body = bytes.NewReader(data)
-		out, err := s.client.UploadPart(ctx, in, s.unsigned...)
+		out, err := s.client.UploadPart(ctx, in, how...)
 		if err == nil {
 			p.ETag = aws.ToString(out.ETag)
 		}
@@ -115,6 +115,13 @@ func (s *Store) source(key string) *string {
 	}
 	return aws.String(strings.ReplaceAll(name+strings.Join(parts, "/"), "+", "%2B"))
 }
+
+// signed is for bodies that nothing but their signature protects beyond the end of TLS.
+var signed = []func(*s3.Options){s3.WithAPIOptions(func(stack *middleware.Stack) error {
+	sum := &v4.ComputePayloadSHA256{}
+	_, err := stack.Finalize.Swap(sum.ID(), sum)
+	return err
+})}
 
 // Complete implements objstore.Multipart.
 func (s *Store) Complete(ctx context.Context, u objstore.Upload, parts []objstore.Part, o objstore.PutOptions) (objstore.Object, error) {
