@@ -7,8 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
@@ -23,7 +24,7 @@ const recordsLevel = 3
 var wholeObject = objstore.Whole()
 
 // Finish stores what is known only after backup mode was left: the archives of each
-// tree's directories, the data directory's last, with its pg_control and the label, and
+// tree's directories, the data directory's with its pg_control and the label, and
 // the records. It may be called again.
 func Finish(ctx context.Context, job Job, label string, ended time.Time) (stored int64, err error) {
 	c, err := open(job)
@@ -46,21 +47,31 @@ func Finish(ctx context.Context, job Job, label string, ended time.Time) (stored
 	if err != nil {
 		return 0, err
 	}
-	m := c.newMaker(1)
-	slices.Reverse(trees) // the data directory's is the first
+	makers := make(chan *maker, finishing)
+	for range finishing {
+		makers <- c.newMaker(finishing)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(finishing)
 	for _, t := range trees {
 		var singles []volumes.Single
 		var inline []volumes.Inline
 		if t.Name == volumes.DataTree {
 			singles, inline = c.Singles, []volumes.Inline{control, inLabel}
 		}
-		name := volumes.ArchiveName(t.Name, 0)
-		err := m.archive(ctx, name, nil, func() {}, func(ctx context.Context, emit func(volumes.Segment) error) (volumes.Result, error) {
-			return m.reader.Plain(ctx, t, singles, inline, emit)
+		g.Go(func() error {
+			m := <-makers
+			defer func() { makers <- m }()
+			return m.archive(gctx, volumes.ArchiveName(t.Name, 0), nil, func() {}, func(ctx context.Context, emit func(volumes.Segment) error) (volumes.Result, error) {
+				return m.reader.Plain(ctx, t, singles, inline, emit)
+			})
 		})
-		if err != nil {
-			return 0, err
-		}
+	}
+	if err := g.Wait(); err != nil {
+		return 0, err
+	}
+	for _, t := range trees {
+		name := volumes.ArchiveName(t.Name, 0)
 		e, err := c.j.entry(name)
 		if err != nil || e == nil {
 			return 0, errors.Join(err, fault.New(fault.Internal, "read the record of", name, "it is missing"))
@@ -69,6 +80,9 @@ func Finish(ctx context.Context, job Job, label string, ended time.Time) (stored
 	}
 	return stored, c.storeRecords(ctx)
 }
+
+// finishing is how many archives are made at the same time. They are small.
+const finishing = 2
 
 // storeRecords stores the journal, as far as it counts: what is of volumes that are not
 // in the plan is not stored.

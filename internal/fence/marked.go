@@ -1,10 +1,12 @@
 package fence
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/command"
@@ -59,26 +61,38 @@ func marked(want func(dir string) bool) ([]Child, error) {
 	}
 	var out []Child
 	for _, e := range entries {
-		var pid int
-		if _, err := fmt.Sscanf(e.Name(), "%d", &pid); err != nil {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		dir, token, is := markOf(pid)
+		if !is || !want(dir) {
 			continue
 		}
 		start, err := command.StartTime(pid)
 		if err != nil {
 			continue // gone
 		}
-		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
-		if err != nil {
-			continue // gone, or not ours
+		if againDir, again, is := markOf(pid); !is || againDir != dir || again != token {
+			continue // gone, and another one has its PID
 		}
-		for _, kv := range strings.Split(string(env), "\x00") {
-			mark, is := strings.CutPrefix(kv, MarkerEnv+"=")
-			dir, token, _ := strings.Cut(mark, "|")
-			if is && want(dir) {
-				name, _ := os.ReadFile("/proc/" + e.Name() + "/comm")
-				out = append(out, Child{pid, start, dir, token, strings.TrimSpace(string(name))})
-			}
-		}
+		name, _ := os.ReadFile("/proc/" + e.Name() + "/comm")
+		out = append(out, Child{pid, start, dir, token, strings.TrimSpace(string(name))})
 	}
 	return out, nil
+}
+
+// markOf is the marker of a process, if it has one and we may read it.
+func markOf(pid int) (dir, token string, is bool) {
+	env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err != nil || !bytes.Contains(env, []byte(MarkerEnv)) {
+		return "", "", false
+	}
+	for kv := range strings.SplitSeq(string(env), "\x00") {
+		if mark, is := strings.CutPrefix(kv, MarkerEnv+"="); is {
+			dir, token, _ := strings.Cut(mark, "|")
+			return dir, token, true
+		}
+	}
+	return "", "", false
 }
