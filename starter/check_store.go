@@ -30,7 +30,7 @@ func (a *app) checkStore(ctx context.Context, names []string, o checkOptions) er
 		if err != nil {
 			return err
 		}
-		options = s.CloudOptions
+		options = s.StoreOptions(o.store)
 	}
 	if o.endpoint != "" {
 		options.HoldfastEndpointURL = o.endpoint

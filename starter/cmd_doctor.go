@@ -166,7 +166,7 @@ func (a *app) storesOf(ctx context.Context, s *config.Server) map[string]doctor.
 		at, err := objstore.ParseURL(url)
 		var store objstore.Store
 		if err == nil {
-			store, err = drivers.Open(ctx, at, s.CloudOptions, &objstore.Policy{Patience: checkPatience})
+			store, err = drivers.Open(ctx, at, s.StoreOptions(url), &objstore.Policy{Patience: checkPatience})
 		}
 		if err != nil {
 			a.warn("uploads in %s were not looked for: %v", url, err)

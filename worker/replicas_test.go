@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/config"
+	"github.com/holdfast-pg/holdfast/internal/objstore/storetest"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 	"github.com/holdfast-pg/holdfast/internal/stacktest"
 	"github.com/holdfast-pg/holdfast/workflows"
@@ -297,6 +299,56 @@ func TestACopyWithReplicasIsResumed(t *testing.T) {
 	for i := range backups {
 		if len(backups[i]) > 0 {
 			t.Errorf("destination %d still has %q", i, backups[i])
+		}
+	}
+}
+
+// TestReplicasOfOtherProviders: one read goes to the stores of three providers, each by its own rules of
+// copying, and each is complete by itself.
+func TestReplicasOfOtherProviders(t *testing.T) {
+	t.Parallel()
+	c, google, azure := newCloud(t), storetest.StartGoogle(t, cloudBucket), storetest.StartAzure(t, cloudBucket)
+	env := c.Environment()
+	maps.Copy(env, google.Environment())
+	maps.Copy(env, azure.Environment())
+	replicas := []string{"gs://" + cloudBucket + "/third", "https://" + storetest.AzureAccount + ".blob.core.windows.net/" + cloudBucket + "/fourth"}
+	b := newBedWith(t, stacktest.Options{Version: pgtest.Versions()[1], Method: config.MethodLocalToCloud, Env: env, SegmentMB: 1,
+		Settings: append(c.settings(), "wals_directory = "+cloudURL, "holdfast_replica_quorum = 3", "holdfast_replicas = "+strings.Join(replicas, ", "))})
+	b.cloud = c
+	b.archiveWith(t, c.env()+" "+b.Bin+"/holdfast -c "+b.Config+" wal-archive main %p")
+	first := b.backup(t)
+	b.Cluster.Exec(t, "UPDATE plain SET payload = 'changed' WHERE id < 500")
+	b.rows = b.Cluster.Fingerprint(t)
+	second := b.backup(t)
+	all, err := b.cat.Extra(first.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := b.cat.Extra(second.ID); err != nil || 2*changed.Sent > all.Sent {
+		t.Errorf("%d bytes were sent, %d for the first backup, %v", changed.Sent, all.Sent, err)
+	}
+	b.Must(t, "delete", stacktest.Server, string(first.ID))
+	check := b.Must(t, "check", stacktest.Server).Stdout
+	for _, url := range replicas {
+		if !strings.Contains(check, "replica "+url+": OK") {
+			t.Error(check)
+		}
+		if r := b.Must(t, "verify-backup", stacktest.Server, string(second.ID)); !strings.Contains(r.Stdout, url) {
+			t.Errorf("%s is missing in: %s", url, r.Stdout)
+		}
+		dest := filepath.Join(pgtest.Dir(t), "restored")
+		b.Must(t, "restore", stacktest.Server, string(second.ID), dest, "--from", url, "--tablespace", "odd name's:"+dest+"-ts")
+		s := pgtest.NewFromDataDir(t, b.Cluster.Version, dest)
+		if rows := s.Fingerprint(t); rows != b.rows {
+			t.Errorf("%s: other rows than the source's were restored", url)
+		}
+		s.AmCheck(t)
+		s.Stop(t, pgtest.Immediate)
+	}
+	b.Must(t, "delete", stacktest.Server, string(second.ID))
+	for _, url := range replicas {
+		if r := b.Must(t, "list-backups", stacktest.Server, "--from", url); strings.Contains(r.Stdout, string(second.ID)) {
+			t.Errorf("%s still has it: %s", url, r.Stdout)
 		}
 	}
 }

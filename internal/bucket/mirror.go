@@ -27,7 +27,7 @@ func at(ctx context.Context, s *config.Server, url string, stores objstore.Store
 	if err != nil {
 		return nil, err
 	}
-	store, err := stores(ctx, at, s.CloudOptions, p)
+	store, err := stores(ctx, at, s.StoreOptions(url), p)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func All(ctx context.Context, s *config.Server, stores objstore.Stores, policy f
 	}
 	var out []*Bucket
 	for _, at := range places {
-		store, err := stores(ctx, at, s.CloudOptions, policy())
+		store, err := stores(ctx, at, s.StoreOptions(at.String()), policy())
 		if err != nil && ctx.Err() != nil {
 			return nil, err
 		}

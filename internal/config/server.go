@@ -105,6 +105,22 @@ func (s *Server) blame(o *Option, warning bool, message, hint string) Problem {
 		Message: message, Hint: hint, Warning: warning}
 }
 
+// StoreOptions are those of the object store at a URL. Where a server's backups and WAL go to stores
+// of several kinds, holdfast_endpoint_url is the address of those that speak S3.
+func (s *Server) StoreOptions(url string) CloudOptions {
+	o := s.CloudOptions
+	all := append([]string{s.BasebackupsDirectory, s.WALsDirectory}, s.HoldfastReplicas...)
+	if !speaksS3(url) && slices.ContainsFunc(all, speaksS3) {
+		o.HoldfastEndpointURL = ""
+	}
+	return o
+}
+
+func speaksS3(url string) bool {
+	at, is := ParseCloudURL(url)
+	return is && at.Provider == "aws"
+}
+
 func (s *Server) compute(g *Global) {
 	s.LockDirectory = g.BarmanLockDirectory
 	if s.BackupDirectory == "" && g.BarmanHome != "" {

@@ -56,7 +56,7 @@ func bucketOf(s *config.Server, opt Options, stores objstore.Stores) (*Bucket, e
 		return nil, fault.New(fault.Config, "read option", "encryption", "WAL in an object store is not encrypted with gpg").
 			WithHint("let the store encrypt it (aws_encryption, or the bucket's own setting), or keep WAL in a directory")
 	}
-	o := s.CloudOptions
+	o := s.StoreOptions(s.WALsCloud.URL)
 	o.AWSReadTimeout = cmp.Or(o.AWSReadTimeout, silence)
 	p := &objstore.Policy{Patience: patience, PartSize: max(partSize, int64(o.CloudUploadMinChunkSize))}
 	return &Bucket{At: at, Open: func(ctx context.Context) (objstore.Store, error) { return stores(ctx, at, o, p) }}, nil
