@@ -281,8 +281,8 @@ func TestBarmanReadsEveryCompression(t *testing.T) {
 	}
 }
 
-// TestOtherStores: backups, the second made out of the first, into the stores of Google and
-// Azure, as far as their emulators go.
+// TestOtherStores: backups, the second made out of the first, and WAL beside them, in the stores of
+// Google and Azure, as far as their emulators go.
 func TestOtherStores(t *testing.T) {
 	t.Parallel()
 	google, azure := storetest.StartGoogle(t, cloudBucket), storetest.StartAzure(t, cloudBucket)
@@ -296,12 +296,32 @@ func TestOtherStores(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBedWith(t, stacktest.Options{Version: pgtest.Versions()[1], Method: config.MethodLocalToCloud, Env: c.env,
-				Settings: []string{"basebackups_directory = " + c.url, "holdfast_cloud_volume_size = 8Mi"}})
-			b.backup(t)
+				SegmentMB: 1, Settings: []string{"basebackups_directory = " + c.url, "wals_directory = " + c.url, "compression = zstd", "holdfast_cloud_volume_size = 8Mi"}})
+			first := b.backup(t)
 			b.Cluster.Exec(t, "UPDATE plain SET payload = 'changed' WHERE id < 500")
 			b.rows = b.Cluster.Fingerprint(t)
 			second := b.backup(t)
-			b.Must(t, "delete", stacktest.Server, "oldest")
+
+			name := b.begin(t, first)
+			path := filepath.Join(pgtest.Dir(t), name)
+			b.Must(t, "wal-restore", stacktest.Server, name, path)
+			b.Must(t, "wal-archive", stacktest.Server, path) // what is there with this content
+			segment, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			segment[len(segment)-1] ^= 1
+			if err := os.WriteFile(path, segment, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if r := b.Holdfast(t, "wal-archive", stacktest.Server, path); r.Code == 0 || !strings.Contains(r.Stderr, "holds another file of this name") {
+				t.Errorf("another segment of a name that is taken: exit %d, %s", r.Code, r.Stderr)
+			}
+			b.Must(t, "delete", stacktest.Server, string(first.ID))
+			if r := b.Holdfast(t, "wal-restore", stacktest.Server, name, path); r.Code != 1 {
+				t.Errorf("WAL of the deleted backup: exit %d, %s", r.Code, r.Stderr)
+			}
+			b.Must(t, "wal-restore", stacktest.Server, b.begin(t, second), path)
 			b.Must(t, "verify-backup", stacktest.Server, string(second.ID))
 			b.verify(t, second, 0)
 		})
