@@ -29,6 +29,7 @@ type Pattern struct {
 	Text     string // without what tells where it is compared
 	Anchored bool   // it is compared with whole paths, else with their ends
 	parts    int    // path components that a pattern which is not anchored looks at
+	begins   string // with what all that it matches begins: most names are told from it by that
 }
 
 // ParsePattern reads a pattern.
@@ -41,6 +42,10 @@ func ParsePattern(s string) (Pattern, error) {
 		p.Text = strings.TrimPrefix(s, "**/")
 	}
 	p.parts = strings.Count(p.Text, "/") + 1
+	p.begins = p.Text
+	if i := strings.IndexAny(p.Text, `*?[\`); i >= 0 {
+		p.begins = p.Text[:i]
+	}
 	if _, err := path.Match(p.Text, ""); err != nil || p.Text == "" || strings.Contains(p.Text, "**") || strings.HasSuffix(p.Text, "/") {
 		return p, fmt.Errorf("the exclusion %q is not understood", s)
 	}
@@ -58,6 +63,9 @@ func (p Pattern) Match(rel string) bool {
 			at = strings.LastIndexByte(rel[:at], '/')
 		}
 		rel = rel[at+1:]
+	}
+	if !strings.HasPrefix(rel, p.begins) {
+		return false
 	}
 	ok, _ := path.Match(p.Text, rel)
 	return ok
