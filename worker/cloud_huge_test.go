@@ -91,7 +91,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // volume stores one, and its records.
 func (h *hugeBackup) volume(root string, v volumes.Volume) {
 	h.reader.Known = func(path string, now datadir.Attributes) (volumes.Stored, bool) {
-		return volumes.Stored{Member: volumes.Member{Path: path, Size: now.Size, Source: now.Identity, Read: time.Now()}, SegmentSize: volumes.Stride}, true
+		return volumes.Stored{Member: volumes.Member{Path: path, Size: now.Size, Source: now.Identity, Read: time.Now()}, SegmentSize: volumes.SegmentSize}, true
 	}
 	record := &bundle.Record{Key: h.base + v.Name() + h.codec.Suffix(), Codec: h.codec.String(), Hash: bundle.Lanes}
 	object := h.codec.Head()
@@ -166,7 +166,7 @@ func (c *cloud) enlarge(t *testing.T, id backup.ID, tree volumes.Tree) *volumes.
 	h.encoder, err = h.codec.NewEncoder()
 	h.must(err)
 	defer h.encoder.Close()
-	h.zeros, h.run = h.segment(make([]byte, volumes.Stride))
+	h.zeros, h.run = h.segment(make([]byte, volumes.SegmentSize))
 	h.must(os.Remove(stored))
 	out, err := os.Create(stored)
 	h.must(err)

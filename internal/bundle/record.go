@@ -41,8 +41,8 @@ func (h Hash) sum(content []byte) [sha256.Size]byte {
 
 var base64Text = base64.RawStdEncoding
 
-// MarshalText is one short word or number for each field: sixteen million segments of a
-// backup of 16 TB are some 1.2 GB, before they are compressed.
+// MarshalText is one short word or number for each field: four million segments of a
+// backup of 16 TB are some 300 MB.
 func (s Segment) MarshalText() ([]byte, error) {
 	b := strconv.AppendInt(make([]byte, 0, 96), s.Sum.Size, 10)
 	b = strconv.AppendInt(append(b, ' '), s.Length, 10)

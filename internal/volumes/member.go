@@ -35,7 +35,7 @@ func (m *Member) SumUp(segment func(index int) [32]byte) {
 		return
 	}
 	sum := sha256.New()
-	for i := range int((m.Size + Stride - 1) / Stride) {
+	for i := range int((m.Size + SegmentSize - 1) / SegmentSize) {
 		one := segment(m.Segment + i)
 		sum.Write(one[:])
 	}

@@ -51,10 +51,7 @@ func (v Volume) Size() int64 {
 }
 
 // takes is the size of a file in an archive.
-func (f File) takes() int64 { return block + padded(f.Size) }
-
-// padded is the size of a content with what fills up its last block.
-func padded(size int64) int64 { return (size + block - 1) / block * block }
+func (f File) takes() int64 { return block + (f.Size+block-1)/block*block }
 
 // Limit is how large volumes may become. Asked is the configured size, 0 for none;
 // most is what an archive may never exceed. Without a configured size the previous

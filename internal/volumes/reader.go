@@ -98,7 +98,7 @@ func (a *archive) file(name, path string) (bool, error) {
 	}
 	var st unix.Stat_t
 	if a.knows != nil && unix.Stat(path, &st) == nil {
-		if old, known := a.knows(name, datadir.AttributesOf(&st)); known && old.Size == st.Size && old.cutAlike() {
+		if old, known := a.knows(name, datadir.AttributesOf(&st)); known && old.Size == st.Size {
 			return true, a.stored(old, name, path, ownerOf(&st))
 		}
 	}
@@ -195,7 +195,7 @@ func (a *archive) content(m *Member, content []byte, o owner) error {
 	}
 	m.Segment = a.index
 	for len(content) > 0 {
-		n := min(len(content), Stride)
+		n := min(len(content), SegmentSize)
 		if err := a.reserve(SegmentSize); err != nil {
 			return err
 		}
@@ -236,7 +236,7 @@ func (a *archive) large(m *Member, src *source, pages *pageCheck) error {
 		if a.ctx.Err() != nil {
 			return fault.Wrap(fault.Cancelled, "read", src.path, context.Cause(a.ctx))
 		}
-		want := int(min(m.Size-at, Stride))
+		want := int(min(m.Size-at, SegmentSize))
 		if err := a.reserve(SegmentSize); err != nil {
 			return err
 		}

@@ -116,7 +116,7 @@ func sumOf(content string) [32]byte {
 	}
 	padded := append([]byte(content), make([]byte, -len(content)&(block-1))...)
 	var sums []byte
-	for segment := range slices.Chunk(padded, Stride) {
+	for segment := range slices.Chunk(padded, SegmentSize) {
 		one := sha256.Sum256(segment)
 		sums = append(sums, one[:]...)
 	}
@@ -154,11 +154,11 @@ func TestVolumeIsAnArchive(t *testing.T) {
 		put(t, filepath.Join(root, rel), content)
 		want[rel] = content
 	}
-	for i, size := range []int{0, 1, 511, 512, 513, 8192, largeFrom - 1, largeFrom, largeFrom + 1, 2*Stride - 1, 2 * Stride, 2*Stride + 1, 3*Stride + 5, SegmentSize, wholeUpTo, wholeUpTo + 1} {
+	for i, size := range []int{0, 1, 511, 512, 513, 8192, largeFrom - 1, largeFrom, largeFrom + 1, SegmentSize - 1, SegmentSize, SegmentSize + 1, 3*SegmentSize + 5, wholeUpTo, wholeUpTo + 1} {
 		if size < wholeUpTo {
 			add(fmt.Sprintf("base/5/%d", 100+i), noise(uint64(i), size))
 		}
-		if size != 3*Stride+5 {
+		if size != 3*SegmentSize+5 {
 			add(fmt.Sprintf("other/%d", size), noise(uint64(i)+100, size))
 		}
 	}
@@ -219,7 +219,7 @@ func unpack(t testing.TB, dest string, a archived) {
 // TestFilesThatChangeWhileTheyAreRead: the hook runs when the first of the files has
 // been read in part.
 func TestFilesThatChangeWhileTheyAreRead(t *testing.T) {
-	const size = 2*Stride + 512
+	const size = 2*SegmentSize + 512
 	for _, tc := range []struct {
 		name, rel string
 		size      int
@@ -228,15 +228,15 @@ func TestFilesThatChangeWhileTheyAreRead(t *testing.T) {
 		resized   bool
 	}{
 		{"a relation grows", "base/5/1", size, func(p string) error { return os.Truncate(p, size+8192) }, func(s string) string { return s }, false},
-		{"a relation shrinks", "base/5/1", size, func(p string) error { return os.Truncate(p, Stride+100) },
-			func(s string) string { return s[:Stride+100] + strings.Repeat("\x00", size-Stride-100) }, false},
+		{"a relation shrinks", "base/5/1", size, func(p string) error { return os.Truncate(p, SegmentSize+100) },
+			func(s string) string { return s[:SegmentSize+100] + strings.Repeat("\x00", size-SegmentSize-100) }, false},
 		{"a relation is emptied", "base/5/1", size, func(p string) error { return os.Truncate(p, 0) },
-			func(s string) string { return s[:Stride] + strings.Repeat("\x00", size-Stride) }, false},
+			func(s string) string { return s[:SegmentSize] + strings.Repeat("\x00", size-SegmentSize) }, false},
 		{"a relation vanishes", "base/5/1", size, os.Remove, func(s string) string { return s }, false},
 		{"a relation is replaced", "base/5/1", size, replace, func(s string) string { return s }, false},
 		{"a huge file grows", "huge", wholeUpTo + 1, func(p string) error { return os.Truncate(p, wholeUpTo+2) }, func(s string) string { return s }, true},
-		{"a huge file shrinks", "huge", wholeUpTo + 1, func(p string) error { return os.Truncate(p, Stride) },
-			func(s string) string { return s[:Stride] + strings.Repeat("\x00", wholeUpTo+1-Stride) }, true},
+		{"a huge file shrinks", "huge", wholeUpTo + 1, func(p string) error { return os.Truncate(p, SegmentSize) },
+			func(s string) string { return s[:SegmentSize] + strings.Repeat("\x00", wholeUpTo+1-SegmentSize) }, true},
 		{"a large file, read whole before, shrinks", "large", size, func(p string) error { return os.Truncate(p, 1) }, func(s string) string { return s }, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -272,7 +272,7 @@ func TestFilesThatChangeBetweenListingAndReading(t *testing.T) {
 	files := listed(t, root)
 	at := func(i int) string { return filepath.Join(root, "base/5", fmt.Sprint(i)) }
 	require.NoError(t, os.Remove(at(1)))
-	put(t, at(2), noise(9, Stride+1))
+	put(t, at(2), noise(9, SegmentSize+1))
 	put(t, at(3), "")
 	require.NoError(t, replace(at(4)))
 	require.NoError(t, os.Remove(at(5)))
@@ -282,7 +282,7 @@ func TestFilesThatChangeBetweenListingAndReading(t *testing.T) {
 	a := read(t, &Reader{}, root, files, nil)
 	got := contents(t, a)
 	assert.Equal(t, []string{"base/5/1", "base/5/5", "base/5/6"}, a.Vanished)
-	assert.Equal(t, noise(9, Stride+1), got["base/5/2"])
+	assert.Equal(t, noise(9, SegmentSize+1), got["base/5/2"])
 	assert.Empty(t, got["base/5/3"])
 	assert.Equal(t, "new", got["base/5/4"])
 	assert.Len(t, got, 3)
@@ -310,7 +310,7 @@ func TestUnchangedFilesMakeTheSameSegments(t *testing.T) {
 	}
 	big := []string{"base/5/10050", "base/5/10150", "base/5/10200"}
 	for i, rel := range big {
-		put(t, filepath.Join(root, rel), noise(uint64(i), 2*Stride+8192*i))
+		put(t, filepath.Join(root, rel), noise(uint64(i), 2*SegmentSize+8192*i))
 	}
 	seen := func(a archived) map[[32]byte]bool {
 		out := map[[32]byte]bool{}
@@ -489,23 +489,23 @@ func TestSparseGigabyte(t *testing.T) {
 	n := 0
 	res, err := (&Reader{Buffers: NewBuffers(2)}).Volume(t.Context(), root, Volume{Files: []File{{"base/5/1", 1 << 30}}}, func(s Segment) error {
 		defer s.Release()
-		if s.Index > 0 && s.Index <= 1024 {
+		if s.Index > 0 && s.Index <= 256 {
 			n += len(s.Data)
 		}
 		return nil
 	})
 	require.NoError(t, err)
 	assert.Equal(t, 1<<30, n)
-	assert.Equal(t, 1026, res.Segments)
-	// head -c1M /dev/zero | openssl dgst -sha256 -binary, 1024 times, and sha256sum of that.
-	zeros := sha256.Sum256(make([]byte, Stride))
+	assert.Equal(t, 258, res.Segments)
+	// head -c4M /dev/zero | openssl dgst -sha256 -binary, 256 times, and sha256sum of that.
+	zeros := sha256.Sum256(make([]byte, SegmentSize))
 	res.Members[0].SumUp(func(int) [32]byte { return zeros })
-	assert.Equal(t, "f5689da0831403a1cf9577c62f85926b1c77712549ffde3c2a5d4ad07263d358", hex.EncodeToString(res.Members[0].Sum[:]))
+	assert.Equal(t, "9e8b33874ad8566cf0b5d1b0089dd4ec7804978933677fd8019aa64fc5640525", hex.EncodeToString(res.Members[0].Sum[:]))
 }
 
 func TestEndings(t *testing.T) {
 	root := t.TempDir()
-	put(t, filepath.Join(root, "base/5/1"), noise(1, 9*Stride))
+	put(t, filepath.Join(root, "base/5/1"), noise(1, 9*SegmentSize))
 	files := listed(t, root)
 	t.Run("of the receiver", func(t *testing.T) {
 		b := NewBuffers(2)

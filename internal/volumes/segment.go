@@ -7,12 +7,9 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
-// SegmentSize is the size of the largest segment, in bytes.
+// SegmentSize is the size of the largest segment. A large file has one for each
+// multiple of it.
 const SegmentSize = 4 << 20
-
-// Stride is the size of a large file's segments, in bytes. One changed page has a whole
-// segment compressed and sent, and each takes some 75 bytes of the records.
-const Stride = 1 << 20
 
 const (
 	// largeFrom is the size from which on a file has segments of its own.

@@ -10,11 +10,6 @@ type Stored struct {
 	SegmentSize int
 }
 
-// cutAlike reports whether the segments of a large file are those that it would have now.
-func (s Stored) cutAlike() bool {
-	return s.Size < largeFrom || int64(s.SegmentSize) == padded(min(s.Size, Stride))
-}
-
 // unread is a small file that is known.
 type unread struct {
 	Stored
@@ -37,8 +32,8 @@ func (a *archive) stored(old Stored, name, path string, o owner) error {
 	m := old.Member
 	m.Path, m.Segment, m.Offset = name, a.index, 0
 	for left, i := old.Size, 0; left > 0; i++ {
-		n := min(left, Stride)
-		size := padded(n)
+		n := min(left, SegmentSize)
+		size := (n + block - 1) / block * block
 		if err := a.send(Segment{Index: a.index, Size: int(size), Archive: old.Archive, Stored: old.Segment + i}); err != nil {
 			return err
 		}
@@ -62,7 +57,7 @@ func (a *archive) storedSmall(u unread, head []byte) error {
 	}
 	u.offset = a.unreadN + len(head)
 	a.unread = append(a.unread, u)
-	a.unreadN += len(head) + int(padded(u.Size))
+	a.unreadN += len(head) + (size+block-1)/block*block
 	if endsAfter(u.name, u.Size) {
 		return a.end()
 	}

@@ -85,7 +85,7 @@ func TestWhatIsStoredIsNotReadAgain(t *testing.T) {
 		write(at(i), sizes[r.IntN(len(sizes))])
 	}
 	write(at(500), largeFrom)
-	write(at(501), 2*Stride+8192)
+	write(at(501), 2*SegmentSize+8192)
 	write(filepath.Join(root, "other"), largeFrom+1)
 	whole := read(t, &Reader{}, root, listed(t, root), nil)
 	was := storeOf(whole)
@@ -109,7 +109,7 @@ func TestWhatIsStoredIsNotReadAgain(t *testing.T) {
 			case 2:
 				write(at(600+round), 8192)
 			case 3:
-				write(at(501), 2*Stride+8192)
+				write(at(501), 2*SegmentSize+8192)
 			case 4:
 				write(path, largeFrom)
 			}
@@ -123,27 +123,6 @@ func TestWhatIsStoredIsNotReadAgain(t *testing.T) {
 		assert.Less(t, taken, fresh.Bytes)
 		was = storeOf(upon)
 	}
-}
-
-// TestAnotherStride: a file whose stored segments are larger than those of today is read again.
-func TestAnotherStride(t *testing.T) {
-	t.Parallel()
-	root := t.TempDir()
-	path := filepath.Join(root, "base/5/1")
-	put(t, path, noise(1, 5*Stride))
-	old := time.Now().Add(-time.Hour)
-	require.NoError(t, os.Chtimes(path, old, old))
-	whole := read(t, &Reader{}, root, listed(t, root), nil)
-	was := storeOf(whole)
-	data := slices.Concat(whole.segments[1:6]...)
-	was.segments["the archive"] = [][]byte{whole.segments[0], data[:4*Stride], data[4*Stride:], whole.segments[6]}
-	m := was.members["base/5/1"]
-	m.SegmentSize = 4 * Stride
-	was.members["base/5/1"] = m
-
-	upon, taken := readUpon(t, &Reader{Buffers: NewBuffers(2)}, was, root, listed(t, root))
-	require.True(t, bytes.Equal(whole.stream(), upon.stream()))
-	assert.Equal(t, upon.Bytes, taken)
 }
 
 // TestStoredFilesThatVanish while others of their segment make that they are read.
@@ -180,7 +159,7 @@ func TestStoredFilesThatVanish(t *testing.T) {
 // TestBuffersAreShared by readers whose receivers release later.
 func TestBuffersAreShared(t *testing.T) {
 	root := t.TempDir()
-	put(t, filepath.Join(root, "base/5/1"), noise(1, 5*Stride))
+	put(t, filepath.Join(root, "base/5/1"), noise(1, 5*SegmentSize))
 	files := listed(t, root)
 	want := read(t, &Reader{}, root, files, nil)
 	shared := NewBuffers(4)
