@@ -29,7 +29,7 @@ type Pattern struct {
 	Text     string // without what tells where it is compared
 	Anchored bool   // it is compared with whole paths, else with their ends
 	parts    int    // path components that a pattern which is not anchored looks at
-	begins   string // with what all that it matches begins: most names are told from it by that
+	begins   string // what everything that it matches begins with; most names differ in that already
 }
 
 // ParsePattern reads a pattern.
