@@ -116,9 +116,12 @@ func (h *hugeBackup) volume(root string, v volumes.Volume) {
 		h.must(err)
 	}
 	h.must(os.WriteFile(path, object, 0o644))
-	entry, err := json.Marshal(map[string]any{"record": record, "sent": record.Size, "took": time.Second})
-	h.must(err)
-	h.record(v.Name()+".record", entry)
+	var entry bytes.Buffer
+	segments := record.Segments
+	record.Segments = nil
+	h.must(json.NewEncoder(&entry).Encode(map[string]any{"record": record, "sent": record.Size, "took": time.Second, "content": all.Size}))
+	h.must(bundle.WriteSegments(&entry, segments))
+	h.record(v.Name()+".record", entry.Bytes())
 	var members bytes.Buffer
 	h.must(volumes.WriteMembers(&members, res.Members))
 	h.record(v.Name()+".members", members.Bytes())

@@ -167,15 +167,14 @@ func write(t testing.TB, store objstore.Store, key string, segments [][]byte, o 
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := json.Marshal(r)
-	if err != nil {
+	var lines bytes.Buffer
+	if err := bundle.WriteSegments(&lines, r.Segments); err != nil {
 		t.Fatal(err)
 	}
-	var again bundle.Record
-	if err := json.Unmarshal(data, &again); err != nil {
+	if r.Segments, err = bundle.ReadSegments(&lines); err != nil {
 		t.Fatal(err)
 	}
-	return &again
+	return r
 }
 
 func get(t testing.TB, store objstore.Store, key string) []byte {
@@ -745,22 +744,62 @@ func (r *repeating) Next(context.Context) (bundle.Piece, error) {
 	return bundle.Piece{Data: r.data}, nil
 }
 
-func FuzzRecord(f *testing.F) {
-	f.Add([]byte(`{"key":"k","size":7,"crc32c":1,"codec":"lz4:0","segments":["4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]}`))
-	f.Add([]byte(`{"segments":["1 2 3 A","-1 0 ffffffffff x y"]}`))
+func FuzzSegments(f *testing.F) {
+	f.Add([]byte("4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE\n5 0 0 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA fe\n"))
+	f.Add([]byte("1 2 3 A\n-1 0 ffffffffff x y"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var r, again bundle.Record
-		if json.Unmarshal(data, &r) != nil {
+		read, err := bundle.ReadSegments(bytes.NewReader(data))
+		if err != nil {
 			return
 		}
-		text, err := json.Marshal(&r)
-		if err != nil {
+		var out bytes.Buffer
+		if err := bundle.WriteSegments(&out, read); err != nil {
 			t.Fatal(err)
 		}
-		if err := json.Unmarshal(text, &again); err != nil || r.Key == again.Key && !slices.Equal(r.Segments, again.Segments) {
-			t.Errorf("%s is written as %s, %v", data, text, err)
+		text := out.String()
+		if again, err := bundle.ReadSegments(&out); err != nil || !slices.Equal(read, again) {
+			t.Errorf("%q is written as %q, %v", data, text, err)
 		}
 	})
+}
+
+func TestSegmentsAreLines(t *testing.T) {
+	segments := []bundle.Segment{{Length: 9, CRC32C: 0x1f, Sum: frame.Sum{Size: 4}, SHA256: [32]byte{31: 1}}, {Sum: frame.Sum{Size: 5, CRC32: 0xfe}}}
+	const want = "4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE\n5 0 0 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA fe\n"
+	var out bytes.Buffer
+	if err := bundle.WriteSegments(&out, segments); err != nil || out.String() != want {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+	if read, err := bundle.ReadSegments(strings.NewReader(want)); err != nil || !slices.Equal(read, segments) {
+		t.Errorf("%v, %v", read, err)
+	}
+	for _, bad := range []string{"4 9 1f", "4 9 1f AAAA", "x 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA g", "4", ""} {
+		if _, err := bundle.ReadSegments(strings.NewReader(bad + "\n")); err == nil || !strings.Contains(err.Error(), "is no segment") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	var earlier bundle.Record // as written before
+	if err := json.Unmarshal([]byte(`{"key":"k","segments":["4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE"]}`), &earlier); err != nil || !slices.Equal(earlier.Segments, segments[:1]) {
+		t.Errorf("%v, %v", earlier, err)
+	}
+}
+
+// BenchmarkSegments writes and reads those of a volume of 2 GB.
+func BenchmarkSegments(b *testing.B) {
+	var segments []bundle.Segment
+	for i := range 512 {
+		segments = append(segments, bundle.Segment{Length: 1 << 20, CRC32C: uint32(i) << 20, Sum: frame.Sum{Size: 4 << 20}, SHA256: sha256.Sum256([]byte{byte(i)})})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		var text bytes.Buffer
+		if err := bundle.WriteSegments(&text, segments); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := bundle.ReadSegments(&text); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // BenchmarkWrite stores 256 MiB in a directory: new content, and the same again, hashed only.

@@ -161,19 +161,25 @@ func (b *bench) same(job Job) {
 	b.summed(job)
 }
 
+// records are those that are stored.
+func (b *bench) records(job Job) *packed {
+	stored, err := fetchRecords(b.t.Context(), job, job.Base)
+	require.NoError(b.t, err)
+	require.NotNil(b.t, stored)
+	b.t.Cleanup(stored.close)
+	return stored
+}
+
 // summed looks whether the stored records have a checksum of each file.
 func (b *bench) summed(job Job) {
-	j := journal(b.t.TempDir())
-	there, err := fetchRecords(b.t.Context(), job, job.Base, j)
-	require.NoError(b.t, err)
-	require.True(b.t, there)
-	lists, err := filepath.Glob(j.path("*" + membersSuffix))
-	require.NoError(b.t, err)
-	for _, list := range lists {
-		require.NoError(b.t, j.members(strings.TrimSuffix(filepath.Base(list), membersSuffix), func(m volumes.Member) error {
-			assert.NotZero(b.t, m.Sum, m.Path)
-			return nil
-		}))
+	stored := b.records(job)
+	for name := range stored.at {
+		if archive, is := strings.CutSuffix(name, membersSuffix); is {
+			require.NoError(b.t, stored.members(archive, func(m volumes.Member) error {
+				assert.NotZero(b.t, m.Sum, m.Path)
+				return nil
+			}))
+		}
 	}
 }
 

@@ -44,7 +44,7 @@ type copying struct {
 // else works for the backup.
 func Copy(ctx context.Context, job Job) (Result, error) {
 	began := time.Now()
-	c, err := open(job)
+	c, err := begin(job)
 	if err != nil {
 		return Result{}, err
 	}
@@ -58,6 +58,7 @@ func Copy(ctx context.Context, job Job) (Result, error) {
 	if c.old, err = c.previous(ctx); err != nil {
 		return Result{}, err
 	}
+	defer c.old.close()
 	plan, err := c.plan(ctx, trees)
 	if err != nil {
 		return Result{}, err
@@ -83,10 +84,19 @@ func Copy(ctx context.Context, job Job) (Result, error) {
 	return c.res, nil
 }
 
+// begin opens a job that nobody else works for.
+func begin(job Job) (*copying, error) {
+	c, err := open(job)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.Fence.Do(c.j.sweep)
+}
+
 func open(job Job) (*copying, error) {
-	c := &copying{Job: job, j: journal(filepath.Join(job.WorkDir, "run-volumes")), trees: map[string]*volumes.Tree{}, items: map[string]*Item{}}
-	if err := os.MkdirAll(string(c.j), 0o700); err != nil {
-		return nil, fault.Wrap(fault.Internal, "create directory", string(c.j), err)
+	c := &copying{Job: job, j: newJournal(filepath.Join(job.WorkDir, "run-volumes")), trees: map[string]*volumes.Tree{}, items: map[string]*Item{}}
+	if err := os.MkdirAll(c.j.dir, 0o700); err != nil {
+		return nil, fault.Wrap(fault.Internal, "create directory", c.j.dir, err)
 	}
 	return c, nil
 }
@@ -230,7 +240,7 @@ type leveler interface {
 
 // stored is the entry of an archive that the store has as recorded; nil when it has not.
 func (c *copying) stored(ctx context.Context, archive string) (*entry, error) {
-	e, err := c.j.entry(archive)
+	e, err := c.j.head(archive)
 	if err != nil || e == nil {
 		return nil, err
 	}
@@ -252,14 +262,14 @@ func (c *copying) stored(ctx context.Context, archive string) (*entry, error) {
 // sum adds up what the plan's volumes are now.
 func (c *copying) sum(plan *volumes.Plan) error {
 	for _, v := range plan.Volumes {
-		e, err := c.j.entry(v.Name())
+		e, err := c.j.head(v.Name())
 		if err != nil {
 			return err
 		}
 		if e == nil {
 			return fault.New(fault.Internal, "read the record of", v.Name(), "it is missing")
 		}
-		c.res.Bytes += e.Record.Content()
+		c.res.Bytes += e.Content
 		c.res.Stored += e.Record.Size
 		c.res.Sent += e.Sent
 		c.items[v.Tree].Serialized += e.Took

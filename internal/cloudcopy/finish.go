@@ -27,7 +27,7 @@ var wholeObject = objstore.Whole()
 // tree's directories, the data directory's with its pg_control and the label, and
 // the records. It may be called again.
 func Finish(ctx context.Context, job Job, label string, ended time.Time) (stored int64, err error) {
-	c, err := open(job)
+	c, err := begin(job)
 	if err != nil {
 		return 0, err
 	}
@@ -72,7 +72,7 @@ func Finish(ctx context.Context, job Job, label string, ended time.Time) (stored
 	}
 	for _, t := range trees {
 		name := volumes.ArchiveName(t.Name, 0)
-		e, err := c.j.entry(name)
+		e, err := c.j.head(name)
 		if err != nil || e == nil {
 			return 0, errors.Join(err, fault.New(fault.Internal, "read the record of", name, "it is missing"))
 		}

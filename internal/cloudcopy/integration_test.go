@@ -21,15 +21,13 @@ import (
 
 // runs are the lengths of the runs of a backup's segments.
 func (b *bench) runs(job Job) map[[sha256.Size]byte]int64 {
-	j := journal(b.t.TempDir())
-	there, err := fetchRecords(b.t.Context(), job, job.Base, j)
-	require.NoError(b.t, err)
-	require.True(b.t, there)
-	lists, err := filepath.Glob(j.path("*" + recordSuffix))
-	require.NoError(b.t, err)
-	out := map[[sha256.Size]byte]int64{}
-	for _, list := range lists {
-		e, err := j.entry(strings.TrimSuffix(filepath.Base(list), recordSuffix))
+	stored, out := b.records(job), map[[sha256.Size]byte]int64{}
+	for name := range stored.at {
+		archive, is := strings.CutSuffix(name, recordSuffix)
+		if !is {
+			continue
+		}
+		e, err := stored.entry(archive)
 		require.NoError(b.t, err)
 		for _, s := range e.Record.Segments {
 			out[s.SHA256] = s.Length

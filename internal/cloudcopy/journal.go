@@ -1,6 +1,7 @@
 package cloudcopy
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"io"
@@ -34,47 +35,38 @@ type state struct {
 	Used map[string]int `json:"used"`
 }
 
-// journal is a directory with the plan of the latest attempt, and the records and
-// members of archives. An archive may have a record and be missing in the store: the
-// store is asked.
-type journal string
-
-func (j journal) path(name string) string { return filepath.Join(string(j), name) }
-
-func (j journal) write(name string, fill func(io.Writer) error) error {
-	if err := atomicfile.SweepFile(j.path(name)); err != nil { // of one that was killed
-		return err
-	}
-	return atomicfile.WriteFunc(j.path(name), 0o600, fill)
+// records are what is written down of a backup: its plan, and for each archive a record and
+// its members. An archive may have a record and be missing in the store: the store is asked.
+type records struct {
+	place string // where they are, for errors
+	open  func(name string) (io.ReadCloser, error)
 }
 
-func (j journal) writeJSON(name string, value any) error {
-	return j.write(name, func(w io.Writer) error { return json.NewEncoder(w).Encode(value) })
-}
+func (r records) path(name string) string { return filepath.Join(r.place, name) }
 
-// read opens a file of the journal; false when there is none.
-func (j journal) read(name string, use func(io.Reader) error) (bool, error) {
-	f, err := os.Open(j.path(name))
+// read calls use with what is called name; false when there is none.
+func (r records) read(name string, use func(io.Reader) error) (bool, error) {
+	f, err := r.open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fault.Wrap(fault.Internal, "read", j.path(name), err)
+		return false, fault.Wrap(fault.Internal, "read", r.path(name), err)
 	}
 	defer f.Close()
 	return true, use(f)
 }
 
-func (j journal) readJSON(name string, value any) (bool, error) {
-	return j.read(name, func(r io.Reader) error {
-		return fault.Wrap(fault.Corrupt, "read", j.path(name), json.NewDecoder(r).Decode(value))
+func (r records) readJSON(name string, value any) (bool, error) {
+	return r.read(name, func(in io.Reader) error {
+		return fault.Wrap(fault.Corrupt, "read", r.path(name), json.NewDecoder(in).Decode(value))
 	})
 }
 
 // plan is nil when there is none.
-func (j journal) plan() (p *volumes.Plan, err error) {
-	_, err = j.read(planName, func(r io.Reader) (err error) {
-		p, err = volumes.ReadPlan(r, j.path(planName))
+func (r records) plan() (p *volumes.Plan, err error) {
+	_, err = r.read(planName, func(in io.Reader) (err error) {
+		p, err = volumes.ReadPlan(in, r.path(planName))
 		return err
 	})
 	return p, err
@@ -82,31 +74,96 @@ func (j journal) plan() (p *volumes.Plan, err error) {
 
 // entry is what is known of one archive.
 type entry struct {
-	Record *bundle.Record `json:"record"`
-	Sent   int64          `json:"sent"` // bytes of the object that no earlier one had
-	Took   time.Duration  `json:"took"`
+	Record  *bundle.Record `json:"record"`
+	Sent    int64          `json:"sent"` // bytes of the object that no earlier one had
+	Took    time.Duration  `json:"took"`
+	Content int64          `json:"content"` // what the object expands to, in bytes
+}
+
+// write writes one line of JSON, and the segments.
+func (e entry) write(w io.Writer) error {
+	head := *e.Record
+	head.Segments, e.Content = nil, e.Record.Content()
+	segments := e.Record.Segments
+	e.Record = &head
+	if err := json.NewEncoder(w).Encode(e); err != nil {
+		return err
+	}
+	return bundle.WriteSegments(w, segments)
+}
+
+// head is an entry without its segments, which take time and memory; nil when there is none.
+func (r records) head(archive string) (*entry, error) {
+	return r.readEntry(archive, func(e *entry, _ io.Reader) error {
+		if e.Record.Segments != nil { // of an earlier version
+			e.Content, e.Record.Segments = e.Record.Content(), nil
+		}
+		return nil
+	})
 }
 
 // entry is nil when there is none.
-func (j journal) entry(archive string) (*entry, error) {
-	e := &entry{}
-	there, err := j.readJSON(archive+recordSuffix, e)
+func (r records) entry(archive string) (*entry, error) {
+	return r.readEntry(archive, func(e *entry, in io.Reader) (err error) {
+		if e.Record.Segments == nil {
+			e.Record.Segments, err = bundle.ReadSegments(in)
+		}
+		return err
+	})
+}
+
+func (r records) readEntry(archive string, rest func(*entry, io.Reader) error) (*entry, error) {
+	e, name := &entry{}, archive+recordSuffix
+	there, err := r.read(name, func(f io.Reader) error {
+		in := bufio.NewReaderSize(f, 64<<10)
+		line, err := in.ReadBytes('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fault.Wrap(fault.Internal, "read", r.path(name), err)
+		}
+		if err := json.Unmarshal(line, e); err != nil {
+			return fault.Wrap(fault.Corrupt, "read", r.path(name), err)
+		}
+		if e.Record == nil {
+			return fault.New(fault.Corrupt, "read", r.path(name), "it holds no record")
+		}
+		return fault.Wrap(fault.Corrupt, "read", r.path(name), rest(e, in))
+	})
 	if !there || err != nil {
 		return nil, err
-	}
-	if e.Record == nil {
-		return nil, fault.New(fault.Corrupt, "read", j.path(archive+recordSuffix), "it holds no record")
 	}
 	return e, nil
 }
 
 // members calls each for the members of an archive that has a record.
-func (j journal) members(archive string, each func(volumes.Member) error) error {
-	there, err := j.read(archive+membersSuffix, func(r io.Reader) error { return volumes.ReadMembers(r, j.path(archive), each) })
+func (r records) members(archive string, each func(volumes.Member) error) error {
+	there, err := r.read(archive+membersSuffix, func(in io.Reader) error { return volumes.ReadMembers(in, r.path(archive), each) })
 	if err == nil && !there {
-		err = fault.New(fault.Corrupt, "read", j.path(archive), "its members are missing")
+		err = fault.New(fault.Corrupt, "read", r.path(archive), "its members are missing")
 	}
 	return err
+}
+
+// journal is a directory with the plan of a copy's latest attempt, and what the archives
+// have become.
+type journal struct {
+	records
+	dir string
+}
+
+func newJournal(dir string) journal {
+	return journal{records{dir, func(name string) (io.ReadCloser, error) { return os.Open(filepath.Join(dir, name)) }}, dir}
+}
+
+// sweep removes what a killed writer left: once, since looking for it before each of ten
+// thousand records takes longer than to write them.
+func (j journal) sweep() error { return atomicfile.Sweep(time.Now(), 0, j.dir) }
+
+func (j journal) write(name string, fill func(io.Writer) error) error {
+	return atomicfile.WriteFunc(j.path(name), 0o600, fill)
+}
+
+func (j journal) writeJSON(name string, value any) error {
+	return j.write(name, func(w io.Writer) error { return json.NewEncoder(w).Encode(value) })
 }
 
 // enter writes down an archive, the members before the record, which counts.
@@ -114,7 +171,7 @@ func (j journal) enter(archive string, members []volumes.Member, e entry) error 
 	if err := j.write(archive+membersSuffix, func(w io.Writer) error { return volumes.WriteMembers(w, members) }); err != nil {
 		return err
 	}
-	return j.writeJSON(archive+recordSuffix, e)
+	return j.write(archive+recordSuffix, e.write)
 }
 
 // forget removes an archive.

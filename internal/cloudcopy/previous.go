@@ -1,19 +1,12 @@
 package cloudcopy
 
 import (
-	"archive/tar"
 	"context"
-	"errors"
-	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/holdfast-pg/holdfast/internal/bundle"
 	"github.com/holdfast-pg/holdfast/internal/datadir"
-	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/frame"
 	"github.com/holdfast-pg/holdfast/internal/volumes"
-	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
 
 // recordsKey is that of a backup's records: the files of its journal in a tar archive.
@@ -21,7 +14,7 @@ const recordsKey = "holdfast/records.tar.zst"
 
 // previous is the backup that is reused. A nil one is none.
 type previous struct {
-	j     journal
+	j     *packed
 	p     *volumes.Plan
 	world datadir.World
 	where map[string]map[string]int // by tree and path, the volume in the plan
@@ -32,14 +25,11 @@ func (c *copying) previous(ctx context.Context) (*previous, error) {
 	if c.Reuse == Off || c.Previous == "" {
 		return nil, nil //nolint:nilnil // as said
 	}
-	old := &previous{j: journal(filepath.Join(c.WorkDir, "run-previous")), where: map[string]map[string]int{}}
-	if err := errors.Join(os.RemoveAll(string(old.j)), os.MkdirAll(string(old.j), 0o700)); err != nil {
-		return nil, fault.Wrap(fault.Internal, "make room for the records of", c.Previous, err)
-	}
-	there, err := fetchRecords(ctx, c.Job, c.Previous, old.j)
-	if err != nil || !there {
+	j, err := fetchRecords(ctx, c.Job, c.Previous)
+	if err != nil || j == nil {
 		return nil, err
 	}
+	old := &previous{j: j, where: map[string]map[string]int{}}
 	var st state
 	if _, err := old.j.readJSON(stateName, &st); err != nil {
 		return nil, err
@@ -59,52 +49,11 @@ func (c *copying) previous(ctx context.Context) (*previous, error) {
 	return old, nil
 }
 
-// fetchRecords unpacks the records of a backup into an empty journal; false when there are
-// none. They need not survive a crash, after which they are fetched again: to wait for the
-// disk after each of ten thousand would take minutes.
-func fetchRecords(ctx context.Context, job Job, base string, into journal) (bool, error) {
-	key := base + recordsKey
-	in, _, err := job.Store.Get(ctx, key, wholeObject)
-	if fault.Is(err, fault.NotFound) {
-		return false, nil
+// close may be called for none.
+func (p *previous) close() {
+	if p != nil {
+		p.j.close()
 	}
-	if err != nil {
-		return false, err
-	}
-	defer in.Close()
-	z, err := zstd.NewReader(in)
-	if err != nil {
-		return false, fault.Wrap(fault.Corrupt, "read", key, err)
-	}
-	defer z.Close()
-	for t := tar.NewReader(z); ; {
-		h, err := t.Next()
-		if errors.Is(err, io.EOF) {
-			return true, nil
-		}
-		if err != nil {
-			return false, fault.Wrap(fault.Corrupt, "read", key, err)
-		}
-		if h.Typeflag != tar.TypeReg || h.Name != filepath.Base(h.Name) || h.Name == ".." || h.Name == "." {
-			return false, fault.New(fault.Corrupt, "read", key, "it has a member %q", h.Name)
-		}
-		if err := unpack(into.path(h.Name), t, key); err != nil {
-			return false, err
-		}
-	}
-}
-
-// unpack makes a file of a member of an object.
-func unpack(path string, from io.Reader, key string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fault.Wrap(fault.Internal, "create", path, err)
-	}
-	defer f.Close()
-	if _, err := io.Copy(f, from); err != nil {
-		return fault.Wrap(fault.Corrupt, "read", key, err)
-	}
-	return fault.Wrap(fault.Internal, "write", path, f.Close())
 }
 
 func (p *previous) plan() *volumes.Plan {
@@ -119,7 +68,7 @@ type counterpart struct {
 	volume volumes.Volume
 	world  datadir.World
 	e      *entry
-	j      journal
+	j      records
 }
 
 // counterpart looks for the volume that has most of the files.
@@ -140,7 +89,7 @@ func (p *previous) counterpart(v volumes.Volume) (*counterpart, error) {
 	if best < 0 {
 		return nil, nil //nolint:nilnil // as said
 	}
-	c := &counterpart{volume: p.p.Volumes[best], world: p.world, j: p.j}
+	c := &counterpart{volume: p.p.Volumes[best], world: p.world, j: p.j.records}
 	var err error
 	if c.e, err = p.j.entry(c.volume.Name()); err != nil || c.e == nil {
 		return nil, err

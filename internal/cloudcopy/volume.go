@@ -51,7 +51,7 @@ func (m *maker) volume(ctx context.Context, v volumes.Volume, free func()) error
 	}
 	if e != nil {
 		defer free()
-		m.Progress.Done.Add(e.Record.Content())
+		m.Progress.Done.Add(e.Content)
 		m.Progress.Files.Add(int64(len(v.Files)))
 		m.mu.Lock()
 		m.res.Kept += int64(len(v.Files))
@@ -102,7 +102,9 @@ func (m *maker) archive(ctx context.Context, name string, old *counterpart, free
 			for i := range res.Members {
 				res.Members[i].SumUp(func(segment int) [32]byte { return r.Segments[segment].SHA256 })
 			}
-			err := m.Fence.Do(func() error { return m.j.enter(name, res.Members, entry{r, old.sent(r, m.Codec), time.Since(began)}) })
+			err := m.Fence.Do(func() error {
+				return m.j.enter(name, res.Members, entry{Record: r, Sent: old.sent(r, m.Codec), Took: time.Since(began)})
+			})
 			if err == nil {
 				free()
 			}
