@@ -91,7 +91,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // volume stores one, and its records.
 func (h *hugeBackup) volume(root string, v volumes.Volume) {
 	h.reader.Known = func(path string, now datadir.Attributes) (volumes.Stored, bool) {
-		return volumes.Stored{Member: volumes.Member{Path: path, Size: now.Size, Source: now.Identity, Read: time.Now()}, SegmentSize: volumes.SegmentSize}, true
+		return volumes.Stored{Member: volumes.Member{Path: path, Size: now.Size, Source: now.Identity, Read: time.Now()}, SegmentSize: h.reader.Stride}, true
 	}
 	record := &bundle.Record{Key: h.base + v.Name() + h.codec.Suffix(), Codec: h.codec.String(), Hash: bundle.Lanes}
 	object := h.codec.Head()
@@ -109,7 +109,7 @@ func (h *hugeBackup) volume(root string, v volumes.Volume) {
 	object = append(object, h.codec.Tail(all)...)
 	record.Size, record.CRC32C = int64(len(object)), crc32.Checksum(object, castagnoli)
 	for i := range res.Members {
-		res.Members[i].SumUp(func(int) [32]byte { return h.zeros.SHA256 })
+		res.Members[i].SumUp(func(int) ([32]byte, int64) { return h.zeros.SHA256, h.zeros.Sum.Size })
 	}
 	path := filepath.Join(h.dir, filepath.Base(record.Key))
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
@@ -169,7 +169,6 @@ func (c *cloud) enlarge(t *testing.T, id backup.ID, tree volumes.Tree) *volumes.
 	h.encoder, err = h.codec.NewEncoder()
 	h.must(err)
 	defer h.encoder.Close()
-	h.zeros, h.run = h.segment(make([]byte, volumes.SegmentSize))
 	h.must(os.Remove(stored))
 	out, err := os.Create(stored)
 	h.must(err)
@@ -178,6 +177,8 @@ func (c *cloud) enlarge(t *testing.T, id backup.ID, tree volumes.Tree) *volumes.
 	h.must(err)
 	h.records = tar.NewWriter(z)
 	plan := volumes.Cut([]volumes.Tree{tree}, volumes.Limit(0, 1<<40, tree.Size(), nil), nil)
+	h.reader.Stride = plan.Stride
+	h.zeros, h.run = h.segment(make([]byte, plan.Stride))
 	var planned bytes.Buffer
 	_, err = plan.WriteTo(&planned)
 	h.must(err)

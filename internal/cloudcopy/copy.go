@@ -171,7 +171,7 @@ func (c *copying) plan(ctx context.Context, trees []volumes.Tree) (*volumes.Plan
 		if err != nil {
 			return nil, err
 		}
-		plan = volumes.Resume(trees, limit, kept, st.Used)
+		plan = plan.Resume(trees, limit, kept, st.Used)
 	}
 	st = state{Attempt: c.Attempt, World: c.World, Codec: c.Codec.String(), Used: maps.Clone(st.Used)}
 	if st.Used == nil {
@@ -313,7 +313,7 @@ func (c *copying) volumes(ctx context.Context, plan *volumes.Plan) error {
 	jobs := min(max(c.Jobs, 1), max(len(plan.Volumes), 1))
 	makers := make(chan *maker, jobs)
 	for range jobs {
-		m := c.newMaker(jobs)
+		m := c.newMaker(jobs, plan.Stride)
 		defer memlimit.Reserve(m.memory())()
 		makers <- m
 	}

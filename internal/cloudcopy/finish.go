@@ -49,7 +49,7 @@ func Finish(ctx context.Context, job Job, label string, ended time.Time) (stored
 	}
 	makers := make(chan *maker, finishing)
 	for range finishing {
-		makers <- c.newMaker(finishing)
+		makers <- c.newMaker(finishing, volumes.SegmentSize)
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(finishing)

@@ -28,9 +28,9 @@ type maker struct {
 }
 
 // newMaker is one of several that share what there is.
-func (c *copying) newMaker(jobs int) *maker {
+func (c *copying) newMaker(jobs, stride int) *maker {
 	workers := max(1, runtime.NumCPU()/jobs)
-	return &maker{c, &volumes.Reader{Buffers: volumes.NewBuffers(workers + ahead), Judge: c.judge}, workers, max(1, senders/jobs)}
+	return &maker{c, &volumes.Reader{Buffers: volumes.NewBuffers(workers + ahead), Stride: stride, Judge: c.judge}, workers, max(1, senders/jobs)}
 }
 
 func (m *maker) options() bundle.Options {
@@ -100,7 +100,7 @@ func (m *maker) archive(ctx context.Context, name string, old *counterpart, free
 		o.Before = func(r *bundle.Record) error {
 			m.Progress.Files.Add(int64(len(res.Members)))
 			for i := range res.Members {
-				res.Members[i].SumUp(func(segment int) [32]byte { return r.Segments[segment].SHA256 })
+				res.Members[i].SumUp(func(index int) ([32]byte, int64) { return r.Segments[index].SHA256, r.Segments[index].Sum.Size })
 			}
 			err := m.Fence.Do(func() error {
 				return m.j.enter(name, res.Members, entry{Record: r, Sent: old.sent(r, m.Codec), Took: time.Since(began)})

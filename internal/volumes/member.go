@@ -30,16 +30,17 @@ type Member struct {
 // SumUp completes the checksum of a file that has segments of its own: the SHA-256 of
 // those of its segments, which whoever stores them makes anyway. The last segment
 // has the content and the zeros that fill up the last block.
-func (m *Member) SumUp(segment func(index int) [32]byte) {
+func (m *Member) SumUp(segment func(index int) (sum [32]byte, size int64)) {
 	if m.Size < largeFrom {
 		return
 	}
-	sum := sha256.New()
-	for i := range int((m.Size + SegmentSize - 1) / SegmentSize) {
-		one := segment(m.Segment + i)
-		sum.Write(one[:])
+	all := sha256.New()
+	for left, i := m.Size, m.Segment; left > 0; i++ {
+		sum, size := segment(i)
+		all.Write(sum[:])
+		left -= size
 	}
-	sum.Sum(m.Sum[:0])
+	all.Sum(m.Sum[:0])
 }
 
 // Unchanged reports whether a file of the same world is still what was read. A

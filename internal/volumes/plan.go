@@ -11,6 +11,12 @@ const (
 	SmallestLimit = 256 << 20
 	// mostVolumes is how many volumes a huge cluster has, about.
 	mostVolumes = 5000
+	// smallestStride is the size of a large file's segments in all but huge clusters: one
+	// changed page has a segment compressed and sent, and each takes some 75 bytes of the
+	// records.
+	smallestStride = 1 << 20
+	// mostSegments is how many segments make a stride double, up to SegmentSize.
+	mostSegments = 4 << 20
 	// sparse is the part of the limit below which volumes are joined.
 	sparse = 4
 )
@@ -20,6 +26,7 @@ const (
 // is no part of it.
 type Plan struct {
 	Limit   int64
+	Stride  int // size of a large file's segments, in bytes
 	Volumes []Volume
 }
 
@@ -51,7 +58,10 @@ func (v Volume) Size() int64 {
 }
 
 // takes is the size of a file in an archive.
-func (f File) takes() int64 { return block + (f.Size+block-1)/block*block }
+func (f File) takes() int64 { return block + padded(f.Size) }
+
+// padded is the size of a content with what fills up its last block.
+func padded(size int64) int64 { return (size + block - 1) / block * block }
 
 // Limit is how large volumes may become. Asked is the configured size, 0 for none;
 // most is what an archive may never exceed. Without a configured size the previous
@@ -68,6 +78,22 @@ func Limit(asked, most, total int64, prev *Plan) int64 {
 	return min(limit, most)
 }
 
+// strideOf is the previous plan's: with another one no segment would be found again.
+func strideOf(trees []Tree, prev *Plan) int {
+	if prev != nil {
+		return prev.Stride
+	}
+	var total int64
+	for i := range trees {
+		total += trees[i].Size()
+	}
+	stride := smallestStride
+	for stride < SegmentSize && total/int64(stride) > mostSegments {
+		stride *= 2
+	}
+	return stride
+}
+
 // Cut packs the trees' files into volumes of at most limit. A file that is larger
 // stands alone. With a previous plan of the same limit each file stays where it was
 // while there is room, and what is new goes into volumes that change anyway, then
@@ -75,7 +101,7 @@ func Limit(asked, most, total int64, prev *Plan) int64 {
 // as many as files came, went or changed their size, and two; the same files make the
 // same plan.
 func Cut(trees []Tree, limit int64, prev *Plan) *Plan {
-	p := &Plan{Limit: limit}
+	p := &Plan{Limit: limit, Stride: strideOf(trees, prev)}
 	if prev != nil && prev.Limit != limit {
 		prev = nil
 	}
@@ -275,11 +301,11 @@ func (r *vacancies) take(size int64) *bin {
 	return r.bins[leaf]
 }
 
-// Resume is the plan of the next attempt at the same backup. Volumes that an
-// earlier attempt has stored, and whose files are all unchanged, stay as they are; all
+// Resume is the plan of the next attempt at the same backup. Kept are the volumes that
+// the earlier one has stored, and whose files are all unchanged: they stay as they are. All
 // other files go into new ones, whose numbers lie above those in used, so that no
 // upload that comes late can replace them.
-func Resume(trees []Tree, limit int64, kept []Volume, used map[string]int) *Plan {
+func (p *Plan) Resume(trees []Tree, limit int64, kept []Volume, used map[string]int) *Plan {
 	stays := map[string]map[string]bool{}
 	for _, v := range kept {
 		if stays[v.Tree] == nil {
@@ -293,10 +319,11 @@ func Resume(trees []Tree, limit int64, kept []Volume, used map[string]int) *Plan
 	for i, t := range rest {
 		rest[i].Files = slices.DeleteFunc(slices.Clone(t.Files), func(f File) bool { return stays[t.Name][f.Path] })
 	}
-	p := Cut(rest, limit, nil)
-	for i := range p.Volumes {
-		p.Volumes[i].Number += used[p.Volumes[i].Tree]
+	next := Cut(rest, limit, nil)
+	next.Stride = p.Stride
+	for i := range next.Volumes {
+		next.Volumes[i].Number += used[next.Volumes[i].Tree]
 	}
-	p.Volumes = append(slices.Clone(kept), p.Volumes...)
-	return p
+	next.Volumes = append(slices.Clone(kept), next.Volumes...)
+	return next
 }

@@ -219,11 +219,12 @@ func TestResume(t *testing.T) {
 	const limit = 10_500
 	before := tree("data", map[string]int64{"a": 4000, "b": 4000, "c": 4000, "d": 4000, "e": 4000})
 	p := Cut([]Tree{before}, limit, nil)
+	p.Stride = 2 << 20
 	require.Len(t, p.Volumes, 3)
 	after := tree("data", map[string]int64{"a": 4000, "b": 4000, "c": 4000, "e": 4000, "f": 100})
 	used := map[string]int{"data": 3}
-	next := Resume([]Tree{after, tree("5", map[string]int64{"x": 1})}, limit, p.Volumes[:1], used)
-	assert.Equal(t, "holdfast-plan 1 10500\ndata 1\n\t4000 \"a\"\n\t4000 \"b\"\ndata 4\n\t4000 \"c\"\n\t4000 \"e\"\n\t100 \"f\"\n5 1\n\t1 \"x\"\n.\n", text(t, next))
+	next := p.Resume([]Tree{after, tree("5", map[string]int64{"x": 1})}, limit, p.Volumes[:1], used)
+	assert.Equal(t, "holdfast-plan 2 10500 2097152\ndata 1\n\t4000 \"a\"\n\t4000 \"b\"\ndata 4\n\t4000 \"c\"\n\t4000 \"e\"\n\t100 \"f\"\n5 1\n\t1 \"x\"\n.\n", text(t, next))
 	assert.Len(t, after.Files, 5, "the trees stay as they were")
 }
 
@@ -241,7 +242,7 @@ func TestPlanIsReadBack(t *testing.T) {
 		_, err := ReadPlan(strings.NewReader(whole[:n]), "there")
 		require.True(t, fault.Is(err, fault.Corrupt), "cut at %d: %v", n, err)
 	}
-	for _, bad := range []string{"holdfast-plan 2 5\n.\n", "holdfast-plan 1 x\n.\n", "holdfast-plan 1 5\n\t1 \"a\"\n.\n", "holdfast-plan 1 5\ndata x\n.\n",
+	for _, bad := range []string{"holdfast-plan 3 5\n.\n", "holdfast-plan 2 5\n.\n", "holdfast-plan 2 5 x\n.\n", "holdfast-plan 2 5 1048577\n.\n", "holdfast-plan 2 5 0\n.\n", "holdfast-plan 2 5 8388608\n.\n", "holdfast-plan 1 x\n.\n", "holdfast-plan 1 5\n\t1 \"a\"\n.\n", "holdfast-plan 1 5\ndata x\n.\n",
 		"holdfast-plan 1 5\ndata 1\n\tx \"a\"\n.\n", "holdfast-plan 1 5\ndata 1\n\t1 a\n.\n", "holdfast-plan 1 5\n\n.\n"} {
 		_, err := ReadPlan(strings.NewReader(bad), "there")
 		assert.True(t, fault.Is(err, fault.Corrupt), "%q: %v", bad, err)
@@ -249,7 +250,25 @@ func TestPlanIsReadBack(t *testing.T) {
 	}
 }
 
+// TestFormerPlan has the stride that all had.
+func TestFormerPlan(t *testing.T) {
+	p, err := ReadPlan(strings.NewReader("holdfast-plan 1 10\ndata 1\n\t5 \"a\"\n.\n"), "there")
+	require.NoError(t, err)
+	assert.Equal(t, &Plan{10, SegmentSize, []Volume{{DataTree, 1, []File{{"a", 5}}}}}, p)
+}
+
+func TestStride(t *testing.T) {
+	of := func(size int64) []Tree {
+		return []Tree{tree("data", map[string]int64{"a": size}), tree("1", map[string]int64{"b": 1})}
+	}
+	for size, want := range map[int64]int{0: 1 << 20, 4 << 40: 1 << 20, 4<<40 + 1<<20: 2 << 20, 8 << 40: 2 << 20, 9 << 40: 4 << 20, 1 << 50: 4 << 20} {
+		assert.Equal(t, want, Cut(of(size), 1<<30, nil).Stride, size)
+	}
+	assert.Equal(t, 4<<20, Cut(of(1), 1<<30, &Plan{Limit: 5, Stride: 4 << 20}).Stride, "that of before")
+}
+
 func FuzzReadPlan(f *testing.F) {
+	f.Add("holdfast-plan 2 10 1048576\ndata 1\n.\n")
 	f.Add("holdfast-plan 1 10\ndata 1\n\t5 \"a\\xff\"\n.\n")
 	f.Fuzz(func(t *testing.T, in string) {
 		p, err := ReadPlan(strings.NewReader(in), "there")

@@ -11,15 +11,18 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
-// planHead begins a plan, with the format's version and the limit.
-const planHead = "holdfast-plan 1 "
+// planHead begins a plan, followed by the limit and the stride.
+const planHead = "holdfast-plan 2 "
+
+// formerHead begins a plan without a stride: it was SegmentSize.
+const formerHead = "holdfast-plan 1 "
 
 // WriteTo writes the plan as text: a line for each volume, followed by one for each
 // of its files. Paths are quoted as in Go.
 func (p *Plan) WriteTo(w io.Writer) (int64, error) {
 	out := bufio.NewWriterSize(w, 64<<10)
 	var n int64
-	line := fmt.Appendf(nil, "%s%d\n", planHead, p.Limit)
+	line := fmt.Appendf(nil, "%s%d %d\n", planHead, p.Limit, p.Stride)
 	write := func() error {
 		k, err := out.Write(line)
 		n += int64(k)
@@ -73,13 +76,7 @@ func ReadPlan(r io.Reader, name string) (*Plan, error) {
 
 func (p *Plan) line(number int, text string) error {
 	if number == 1 {
-		limit, ok := strings.CutPrefix(text, planHead)
-		if !ok {
-			return errors.New("it is no plan, or one of a later version")
-		}
-		var err error
-		p.Limit, err = strconv.ParseInt(limit, 10, 64)
-		return err
+		return p.head(text)
 	}
 	first, second, _ := strings.Cut(strings.TrimPrefix(text, "\t"), " ")
 	if text[:min(1, len(text))] != "\t" {
@@ -98,4 +95,20 @@ func (p *Plan) line(number int, text string) error {
 	v := &p.Volumes[len(p.Volumes)-1]
 	v.Files = append(v.Files, File{path, size})
 	return err
+}
+
+func (p *Plan) head(text string) error {
+	limit, stride := "", strconv.Itoa(SegmentSize)
+	if sizes, is := strings.CutPrefix(text, planHead); is {
+		limit, stride, _ = strings.Cut(sizes, " ")
+	} else if limit, is = strings.CutPrefix(text, formerHead); !is {
+		return errors.New("it is no plan, or one of a later version")
+	}
+	var err, bad error
+	p.Limit, err = strconv.ParseInt(limit, 10, 64)
+	p.Stride, bad = strconv.Atoi(stride)
+	if bad == nil && (p.Stride < smallestStride || p.Stride > SegmentSize || p.Stride%block != 0) {
+		bad = fmt.Errorf("segments of %d bytes", p.Stride)
+	}
+	return errors.Join(err, bad)
 }

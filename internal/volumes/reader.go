@@ -1,6 +1,7 @@
 package volumes
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"path/filepath"
@@ -20,6 +21,7 @@ const wholeUpTo = 16 << 20
 // 16 MiB for a file that is read whole.
 type Reader struct {
 	Buffers *Buffers
+	Stride  int            // the plan's; 0 is SegmentSize
 	Judge   *pagesum.Judge // nil where pages have no checksums
 	// Known tells of files that provably are what a stored volume has, and which are
 	// not read then (Member.Unchanged, in the same world). Nil knows nothing.
@@ -62,7 +64,7 @@ func (r *Reader) archive(ctx context.Context, emit func(Segment) error, fill fun
 	if r.headers == nil {
 		r.headers = newHeaders()
 	}
-	a := &archive{Reader: r, stream: stream{ctx: ctx, buffers: r.Buffers, emit: emit}}
+	a := &archive{Reader: r, stride: cmp.Or(r.Stride, SegmentSize), stream: stream{ctx: ctx, buffers: r.Buffers, emit: emit}}
 	defer a.drop()
 	if err := fill(a); err != nil {
 		return Result{}, err
@@ -85,6 +87,7 @@ func (r *Reader) archive(ctx context.Context, emit func(Segment) error, fill fun
 type archive struct {
 	*Reader
 	stream
+	stride  int
 	res     Result
 	knows   func(string, datadir.Attributes) (Stored, bool)
 	unread  []unread // small files that are known, in place of a segment that is being filled
@@ -98,7 +101,7 @@ func (a *archive) file(name, path string) (bool, error) {
 	}
 	var st unix.Stat_t
 	if a.knows != nil && unix.Stat(path, &st) == nil {
-		if old, known := a.knows(name, datadir.AttributesOf(&st)); known && old.Size == st.Size {
+		if old, known := a.knows(name, datadir.AttributesOf(&st)); known && old.Size == st.Size && old.cutAlike(a.stride) {
 			return true, a.stored(old, name, path, ownerOf(&st))
 		}
 	}
@@ -195,7 +198,7 @@ func (a *archive) content(m *Member, content []byte, o owner) error {
 	}
 	m.Segment = a.index
 	for len(content) > 0 {
-		n := min(len(content), SegmentSize)
+		n := min(len(content), a.stride)
 		if err := a.reserve(SegmentSize); err != nil {
 			return err
 		}
@@ -236,7 +239,7 @@ func (a *archive) large(m *Member, src *source, pages *pageCheck) error {
 		if a.ctx.Err() != nil {
 			return fault.Wrap(fault.Cancelled, "read", src.path, context.Cause(a.ctx))
 		}
-		want := int(min(m.Size-at, SegmentSize))
+		want := int(min(m.Size-at, int64(a.stride)))
 		if err := a.reserve(SegmentSize); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package volumes
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -34,6 +35,7 @@ import (
 type archived struct {
 	Result
 	segments [][]byte
+	stride   int // the reader's
 }
 
 func (a archived) stream() []byte { return slices.Concat(a.segments...) }
@@ -61,6 +63,7 @@ func read(t testing.TB, r *Reader, root string, files []File, at func(index int)
 		r.Buffers = NewBuffers(2)
 	}
 	var err error
+	a.stride = r.Stride
 	a.Result, err = r.Volume(t.Context(), root, Volume{Tree: DataTree, Number: 1, Files: files}, collect(t, &a, at))
 	require.NoError(t, err)
 	require.Equal(t, len(a.segments), a.Segments)
@@ -100,8 +103,8 @@ func contents(t testing.TB, a archived) map[string]string {
 	for _, m := range a.Members {
 		content, there := out[m.Path]
 		require.True(t, there, m.Path)
-		m.SumUp(func(i int) [32]byte { return sha256.Sum256(a.segments[i]) })
-		require.Equal(t, sumOf(content), m.Sum, m.Path)
+		m.SumUp(func(i int) ([32]byte, int64) { return sha256.Sum256(a.segments[i]), int64(len(a.segments[i])) })
+		require.Equal(t, sumOf(content, a.stride), m.Sum, m.Path)
 		require.Equal(t, int64(len(content)), m.Size, m.Path)
 		from := starts[m.Segment] + m.Offset
 		require.True(t, string(stream[from:from+len(content)]) == content, m.Path)
@@ -110,13 +113,13 @@ func contents(t testing.TB, a archived) map[string]string {
 }
 
 // sumOf is the checksum of a member with this content.
-func sumOf(content string) [32]byte {
+func sumOf(content string, stride int) [32]byte {
 	if len(content) < largeFrom {
 		return sha256.Sum256([]byte(content))
 	}
 	padded := append([]byte(content), make([]byte, -len(content)&(block-1))...)
 	var sums []byte
-	for segment := range slices.Chunk(padded, SegmentSize) {
+	for segment := range slices.Chunk(padded, cmp.Or(stride, SegmentSize)) {
 		one := sha256.Sum256(segment)
 		sums = append(sums, one[:]...)
 	}
@@ -174,7 +177,11 @@ func TestVolumeIsAnArchive(t *testing.T) {
 		require.NoError(t, os.Chown(filepath.Join(root, "other/511"), 3_000_000_000, 12345))
 	}
 
+	small := read(t, &Reader{Stride: smallestStride}, root, listed(t, root), nil)
+	require.True(t, maps.Equal(want, contents(t, small)))
 	a := read(t, &Reader{}, root, listed(t, root), nil)
+	require.True(t, bytes.Equal(a.stream(), small.stream()))
+	assert.Greater(t, small.Segments, a.Segments+3*5)
 	assert.Empty(t, a.Vanished)
 	require.True(t, maps.Equal(want, contents(t, a)))
 	for _, m := range a.Members {
@@ -499,7 +506,7 @@ func TestSparseGigabyte(t *testing.T) {
 	assert.Equal(t, 258, res.Segments)
 	// head -c4M /dev/zero | openssl dgst -sha256 -binary, 256 times, and sha256sum of that.
 	zeros := sha256.Sum256(make([]byte, SegmentSize))
-	res.Members[0].SumUp(func(int) [32]byte { return zeros })
+	res.Members[0].SumUp(func(int) ([32]byte, int64) { return zeros, SegmentSize })
 	assert.Equal(t, "9e8b33874ad8566cf0b5d1b0089dd4ec7804978933677fd8019aa64fc5640525", hex.EncodeToString(res.Members[0].Sum[:]))
 }
 

@@ -7,8 +7,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
-// SegmentSize is the size of the largest segment. A large file has one for each
-// multiple of it.
+// SegmentSize is the size of the largest segment, in bytes.
 const SegmentSize = 4 << 20
 
 const (

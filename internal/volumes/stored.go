@@ -10,6 +10,11 @@ type Stored struct {
 	SegmentSize int
 }
 
+// cutAlike reports whether the segments of a large file are those that it would have now.
+func (s Stored) cutAlike(stride int) bool {
+	return s.Size < largeFrom || int64(s.SegmentSize) == padded(min(s.Size, int64(stride)))
+}
+
 // unread is a small file that is known.
 type unread struct {
 	Stored
@@ -32,8 +37,8 @@ func (a *archive) stored(old Stored, name, path string, o owner) error {
 	m := old.Member
 	m.Path, m.Segment, m.Offset = name, a.index, 0
 	for left, i := old.Size, 0; left > 0; i++ {
-		n := min(left, SegmentSize)
-		size := (n + block - 1) / block * block
+		n := min(left, int64(a.stride))
+		size := padded(n)
 		if err := a.send(Segment{Index: a.index, Size: int(size), Archive: old.Archive, Stored: old.Segment + i}); err != nil {
 			return err
 		}
@@ -57,7 +62,7 @@ func (a *archive) storedSmall(u unread, head []byte) error {
 	}
 	u.offset = a.unreadN + len(head)
 	a.unread = append(a.unread, u)
-	a.unreadN += len(head) + (size+block-1)/block*block
+	a.unreadN += len(head) + int(padded(int64(size)))
 	if endsAfter(u.name, u.Size) {
 		return a.end()
 	}

@@ -125,6 +125,27 @@ func TestWhatIsStoredIsNotReadAgain(t *testing.T) {
 	}
 }
 
+// TestAnotherStride: a file whose stored segments are of another size is read again.
+func TestAnotherStride(t *testing.T) {
+	t.Parallel()
+	const size = 2*SegmentSize + 8192
+	root := t.TempDir()
+	path := filepath.Join(root, "base/5/1")
+	put(t, path, noise(1, size))
+	old := time.Now().Add(-time.Hour)
+	require.NoError(t, os.Chtimes(path, old, old))
+	files := listed(t, root)
+	for _, was := range []int{smallestStride, SegmentSize} {
+		stored := storeOf(read(t, &Reader{Stride: was}, root, files, nil))
+		for _, is := range []int{smallestStride, SegmentSize} {
+			whole := read(t, &Reader{Stride: is}, root, files, nil)
+			upon, taken := readUpon(t, &Reader{Buffers: NewBuffers(2), Stride: is}, stored, root, files)
+			require.Equal(t, whole.segments, upon.segments)
+			assert.Equal(t, was == is, taken < smallestStride)
+		}
+	}
+}
+
 // TestStoredFilesThatVanish while others of their segment make that they are read.
 func TestStoredFilesThatVanish(t *testing.T) {
 	root := t.TempDir()
