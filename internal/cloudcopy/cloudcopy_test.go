@@ -353,3 +353,21 @@ func TestProofFindsDamage(t *testing.T) {
 		})
 	}
 }
+
+// TestTreesAreKept with names that are no UTF-8.
+func TestTreesAreKept(t *testing.T) {
+	j := newJournal(t.TempDir())
+	none, err := j.trees()
+	require.NoError(t, err)
+	assert.Nil(t, none)
+	trees := []volumes.Tree{{Name: "data", Root: "/d\xffata", Dirs: []string{"a", "a/\xfe\n"}, Links: []string{"l"}, Files: []volumes.File{{Path: "f", Size: 1}}}, {Name: "5", Root: "/x"}}
+	require.NoError(t, j.keepTrees(trees))
+	assert.Len(t, trees[0].Files, 1)
+	kept, err := j.trees()
+	require.NoError(t, err)
+	trees[0].Files = nil
+	assert.Equal(t, trees, kept)
+	require.NoError(t, os.Truncate(j.path(treesName), 20))
+	_, err = j.trees()
+	assert.True(t, fault.Is(err, fault.Corrupt), err)
+}

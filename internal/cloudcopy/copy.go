@@ -49,6 +49,9 @@ func Copy(ctx context.Context, job Job) (Result, error) {
 		return Result{}, err
 	}
 	trees, err := c.list(ctx)
+	if err == nil {
+		err = c.Fence.Do(func() error { return c.j.keepTrees(trees) })
+	}
 	if err != nil {
 		return Result{}, err
 	}

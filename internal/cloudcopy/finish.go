@@ -31,7 +31,10 @@ func Finish(ctx context.Context, job Job, label string, ended time.Time) (stored
 	if err != nil {
 		return 0, err
 	}
-	trees, err := c.list(ctx)
+	trees, err := c.j.trees()
+	if err == nil && trees == nil { // the copy was made by an earlier version
+		trees, err = c.list(ctx)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -2,12 +2,14 @@ package cloudcopy
 
 import (
 	"bufio"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
@@ -22,6 +24,7 @@ const (
 	stateName     = "state.json"
 	planName      = "plan"
 	controlName   = "control.json"
+	treesName     = "trees.gob"
 	recordSuffix  = ".record"
 	membersSuffix = ".members"
 )
@@ -164,6 +167,23 @@ func (j journal) write(name string, fill func(io.Writer) error) error {
 
 func (j journal) writeJSON(name string, value any) error {
 	return j.write(name, func(w io.Writer) error { return json.NewEncoder(w).Encode(value) })
+}
+
+// keepTrees writes the directories down. Their names may be anything, which JSON may not.
+func (j journal) keepTrees(trees []volumes.Tree) error {
+	trees = slices.Clone(trees)
+	for i := range trees {
+		trees[i].Files = nil
+	}
+	return j.write(treesName, func(w io.Writer) error { return gob.NewEncoder(w).Encode(trees) })
+}
+
+// trees are those of keepTrees; none when there was none yet.
+func (j journal) trees() (trees []volumes.Tree, err error) {
+	_, err = j.read(treesName, func(in io.Reader) error {
+		return fault.Wrap(fault.Corrupt, "read", j.path(treesName), gob.NewDecoder(in).Decode(&trees))
+	})
+	return trees, err
 }
 
 // enter writes down an archive, the members before the record, which counts.
