@@ -98,12 +98,13 @@ func (p *Plan) line(number int, text string) error {
 }
 
 func (p *Plan) head(text string) error {
-	limit, stride := "", strconv.Itoa(SegmentSize)
-	if sizes, is := strings.CutPrefix(text, planHead); is {
-		limit, stride, _ = strings.Cut(sizes, " ")
-	} else if limit, is = strings.CutPrefix(text, formerHead); !is {
+	sizes, is := strings.CutPrefix(text, planHead)
+	if former, was := strings.CutPrefix(text, formerHead); was {
+		sizes = fmt.Sprintf("%s %d", former, SegmentSize)
+	} else if !is {
 		return errors.New("it is no plan, or one of a later version")
 	}
+	limit, stride, _ := strings.Cut(sizes, " ")
 	var err, bad error
 	p.Limit, err = strconv.ParseInt(limit, 10, 64)
 	p.Stride, bad = strconv.Atoi(stride)
