@@ -2,12 +2,14 @@ package cloudcopy
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/datadir"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/frame"
@@ -370,4 +373,71 @@ func TestTreesAreKept(t *testing.T) {
 	require.NoError(t, os.Truncate(j.path(treesName), 20))
 	_, err = j.trees()
 	assert.True(t, fault.Is(err, fault.Corrupt), err)
+}
+
+// TestRecordsOfAnEarlierVersion, whose plans had no stride and whose records were JSON, are used.
+func TestRecordsOfAnEarlierVersion(t *testing.T) {
+	for _, reuse := range []Reuse{Checksum, Mtime} {
+		b := newBench(t)
+		first := b.job("1", 1)
+		_, err := Copy(t.Context(), first)
+		require.NoError(t, err)
+		b.done(first)
+		b.rewrite(first, func(name, text string) string {
+			if head, lines, is := strings.Cut(text, "\n"); is && strings.HasSuffix(name, recordSuffix) {
+				segments := strings.Join(strings.Fields(strings.ReplaceAll(lines, " ", "_")), `","`)
+				return regexp.MustCompile(`(,"crc32c"[^}]*)}`).ReplaceAllString(head, `$1,"segments":["`+strings.ReplaceAll(segments, "_", " ")+`"]}`)
+			}
+			return strings.Replace(text, "holdfast-plan 2 2097152 1048576\n", "holdfast-plan 1 2097152\n", 1)
+		})
+		second := b.job("2", 1)
+		second.Reuse, second.Previous = reuse, first.Base
+		res, err := Copy(t.Context(), second)
+		require.NoError(t, err)
+		assert.Zero(t, res.Sent, reuse)
+		b.done(second)
+		b.same(second)
+		plan, err := b.records(second).plan()
+		require.NoError(t, err)
+		assert.Equal(t, volumes.SegmentSize, plan.Stride)
+	}
+}
+
+// rewrite changes the stored records.
+func (b *bench) rewrite(job Job, change func(name, text string) string) {
+	stored := b.records(job)
+	var out bytes.Buffer
+	z, err := zstd.NewWriter(&out)
+	require.NoError(b.t, err)
+	w := tar.NewWriter(z)
+	for name := range stored.at {
+		_, err := stored.read(name, func(in io.Reader) error {
+			text, err := io.ReadAll(in)
+			require.NoError(b.t, err)
+			changed := change(name, string(text))
+			require.NoError(b.t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(changed)), Mode: 0o600}))
+			_, err = io.WriteString(w, changed)
+			return err
+		})
+		require.NoError(b.t, err)
+	}
+	require.NoError(b.t, errors.Join(w.Close(), z.Close()))
+	require.NoError(b.t, b.store.Delete(b.t.Context(), job.Base+recordsKey))
+	_, err = b.store.Put(b.t.Context(), job.Base+recordsKey, &out, objstore.PutOptions{})
+	require.NoError(b.t, err)
+}
+
+// TestWhatAKilledWriterLeft in the journal goes with the next attempt.
+func TestWhatAKilledWriterLeft(t *testing.T) {
+	b := newBench(t)
+	job := b.job("1", 1)
+	_, err := Copy(t.Context(), job)
+	require.NoError(t, err)
+	left := filepath.Join(job.WorkDir, "run-volumes", atomicfile.TempPrefix+"data_0001.tar.record")
+	for _, step := range []func() error{func() error { _, err := Copy(t.Context(), job); return err }, func() error { b.done(job); return nil }} {
+		require.NoError(t, os.WriteFile(left, []byte("half"), 0o600))
+		require.NoError(t, step())
+		assert.NoFileExists(t, left)
+	}
+	b.same(job)
 }
