@@ -441,3 +441,24 @@ func TestWhatAKilledWriterLeft(t *testing.T) {
 	}
 	b.same(job)
 }
+
+// TestRecordsAndAFullDisk: the disk is what is named, not the store.
+func TestRecordsAndAFullDisk(t *testing.T) {
+	b := newBench(t)
+	first := b.job("1", 1)
+	_, err := Copy(t.Context(), first)
+	require.NoError(t, err)
+	b.done(first)
+	in, _, err := b.store.Get(t.Context(), first.Base+recordsKey, objstore.Whole())
+	require.NoError(t, err)
+	defer in.Close()
+	z, err := zstd.NewReader(in)
+	require.NoError(t, err)
+	defer z.Close()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer full.Close()
+	err = (&packed{file: full, at: map[string]span{}}).fill(tar.NewReader(z), "the key")
+	assert.True(t, fault.Is(err, fault.Disk), err)
+	assert.ErrorContains(t, err, "write /dev/full")
+}

@@ -88,6 +88,10 @@ func (p *packed) fill(in *tar.Reader, key string) error {
 			return fault.New(fault.Corrupt, "read", key, "it has a member %q", h.Name)
 		}
 		n, err := io.Copy(p.file, in)
+		var ours *fs.PathError
+		if errors.As(err, &ours) {
+			return fault.Wrap(fault.Internal, "write", ours.Path, err)
+		}
 		if err != nil {
 			return fault.Wrap(fault.Corrupt, "read", key, err)
 		}

@@ -31,13 +31,14 @@ func (c *copying) previous(ctx context.Context) (*previous, error) {
 	}
 	old := &previous{j: j, where: map[string]map[string]int{}}
 	var st state
-	if _, err := old.j.readJSON(stateName, &st); err != nil {
+	if _, err = j.readJSON(stateName, &st); err == nil {
+		old.p, err = j.plan()
+	}
+	if err != nil || old.p == nil {
+		j.close()
 		return nil, err
 	}
 	old.world = st.World
-	if old.p, err = old.j.plan(); err != nil || old.p == nil {
-		return nil, err
-	}
 	for i, v := range old.p.Volumes {
 		if old.where[v.Tree] == nil {
 			old.where[v.Tree] = map[string]int{}
