@@ -65,7 +65,7 @@ test-integration: build testbed  ## the tests that need PostgreSQL, Barman or Te
 	@.ci/need.sh gcc
 	@.ci/need.sh chromium
 	$(TOOL) gotestsum --format pkgname-and-test-fails --hide-summary=skipped --packages='$(INTEGRATION)' \
-		--rerun-fails=1 --rerun-fails-max-failures=10 --rerun-fails-run-root-test --rerun-fails-report=build/failed-once.txt \
+		--rerun-fails=1 --rerun-fails-max-failures=4 --rerun-fails-run-root-test --rerun-fails-report=build/failed-once.txt \
 		-- -tags integration -count=1 -p 2 -parallel 5 -timeout 45m -run '^($(INTEGRATION_TESTS))$$'
 
 test-kill: build testbed  ## every kill point of every method; hours; KILL_FOR=30m ends a sitting, the next one goes on
