@@ -66,7 +66,7 @@ test-integration: build testbed  ## the tests that need PostgreSQL, Barman or Te
 	@.ci/need.sh chromium
 	$(TOOL) gotestsum --format pkgname-and-test-fails --hide-summary=skipped --packages='$(INTEGRATION)' \
 		--rerun-fails=1 --rerun-fails-max-failures=4 --rerun-fails-run-root-test --rerun-fails-report=build/failed-once.txt \
-		-- -tags integration -count=1 -p 2 -parallel 6 -timeout 40m -run '^($(INTEGRATION_TESTS))$$'
+		-- -tags integration -count=1 -p 2 -parallel 5 -timeout 45m -run '^($(INTEGRATION_TESTS))$$'
 
 test-kill: build testbed  ## every kill point of every method; hours; KILL_FOR=30m ends a sitting, the next one goes on
 	@mkdir -p build

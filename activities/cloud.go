@@ -134,6 +134,9 @@ func cloudWarnings(s *config.Server, info *backupinfo.Info, res cloudcopy.Result
 		}
 	}
 	add(bad, "Pages with a wrong checksum were backed up as they are: %s. The cluster is damaged: look at it with pg_amcheck.")
+	if res.Unusable != "" {
+		out = append(out, "The records of the backup before cannot be used, so that everything was sent: "+res.Unusable+".")
+	}
 	add(res.Resized, "Files changed their size while they were read, and WAL does not mend them: %s. They are no part of PostgreSQL; keep them elsewhere.")
 	if !s.ExternalConfiguration {
 		add(place(datadir.Below).includedOutside(info), "The configuration includes files outside the data directory, which are not in the backup: %s. "+lookAfter)

@@ -442,6 +442,26 @@ func TestWhatAKilledWriterLeft(t *testing.T) {
 	b.same(job)
 }
 
+// TestDamagedRecords of the backup before cost what reuse saves, not the backup.
+func TestDamagedRecords(t *testing.T) {
+	b := newBench(t)
+	first := b.job("1", 1)
+	_, err := Copy(t.Context(), first)
+	require.NoError(t, err)
+	b.done(first)
+	require.NoError(t, b.store.Delete(t.Context(), first.Base+recordsKey))
+	_, err = b.store.Put(t.Context(), first.Base+recordsKey, strings.NewReader("no records"), objstore.PutOptions{})
+	require.NoError(t, err)
+	second := b.job("2", 1)
+	second.Reuse, second.Previous = Checksum, first.Base
+	res, err := Copy(t.Context(), second)
+	require.NoError(t, err)
+	assert.Contains(t, res.Unusable, first.Base+recordsKey)
+	assert.Equal(t, res.Stored, res.Sent)
+	b.done(second)
+	b.same(second)
+}
+
 // TestRecordsAndAFullDisk: the disk is what is named, not the store.
 func TestRecordsAndAFullDisk(t *testing.T) {
 	b := newBench(t)

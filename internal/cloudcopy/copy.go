@@ -58,7 +58,11 @@ func Copy(ctx context.Context, job Job) (Result, error) {
 	if err := AbortUploads(ctx, c.Store, c.Base); err != nil { // of whoever was killed
 		return Result{}, err
 	}
-	if c.old, err = c.previous(ctx); err != nil {
+	c.old, err = c.previous(ctx)
+	if fault.Is(err, fault.Corrupt) {
+		c.res.Unusable, err = err.Error(), nil
+	}
+	if err != nil {
 		return Result{}, err
 	}
 	defer c.old.close()

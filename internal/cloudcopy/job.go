@@ -71,6 +71,8 @@ type Result struct {
 	Links    []string // that were followed, below their tree's root
 	Resized  []string // files that changed their size while they were read, and that WAL replay does not mend
 	BadPages []BadPages
+	// Unusable says why the records of the previous backup are of no use; all was sent then.
+	Unusable string
 }
 
 // Item is how long a tree took.
