@@ -109,6 +109,15 @@ func (b *bench) job(id string, attempt int) Job {
 		SystemID: systemID, World: b.world, Codec: codec, VolumeSize: 2 << 20, LargestSize: 1 << 40, Jobs: 2, Reuse: Off, Progress: &Progress{}}
 }
 
+// taken is a backup from begin to end.
+func (b *bench) taken(id string) Job {
+	job := b.job(id, 1)
+	_, err := Copy(b.t.Context(), job)
+	require.NoError(b.t, err)
+	b.done(job)
+	return job
+}
+
 // done ends a backup that was copied.
 func (b *bench) done(job Job) Proven {
 	_, err := Finish(b.t.Context(), job, "START WAL", time.Now())
@@ -294,13 +303,11 @@ func TestReuse(t *testing.T) {
 func TestReuseAfterAChangeOfTheCompression(t *testing.T) {
 	for _, reuse := range []Reuse{Checksum, Mtime} {
 		b := newBench(t)
-		first := b.job("1", 1)
-		_, err := Copy(t.Context(), first)
-		require.NoError(t, err)
-		b.done(first)
+		first := b.taken("1")
 		second := b.job("2", 1)
-		second.Codec, err = frame.Open("zstd", "3")
+		codec, err := frame.Open("zstd", "3")
 		require.NoError(t, err)
+		second.Codec = codec
 		second.Reuse, second.Previous = reuse, first.Base
 		res, err := Copy(t.Context(), second)
 		require.NoError(t, err)
@@ -313,10 +320,7 @@ func TestReuseAfterAChangeOfTheCompression(t *testing.T) {
 // TestAWriterThatRestoresTimes is noticed by the time of the inode's last change.
 func TestAWriterThatRestoresTimes(t *testing.T) {
 	b := newBench(t)
-	first := b.job("1", 1)
-	_, err := Copy(t.Context(), first)
-	require.NoError(t, err)
-	b.done(first)
+	first := b.taken("1")
 	path := filepath.Join(b.data, "base/5/16390")
 	st, err := os.Stat(path)
 	require.NoError(t, err)
@@ -379,10 +383,7 @@ func TestTreesAreKept(t *testing.T) {
 func TestRecordsOfAnEarlierVersion(t *testing.T) {
 	for _, reuse := range []Reuse{Checksum, Mtime} {
 		b := newBench(t)
-		first := b.job("1", 1)
-		_, err := Copy(t.Context(), first)
-		require.NoError(t, err)
-		b.done(first)
+		first := b.taken("1")
 		b.rewrite(first, func(name, text string) string {
 			if head, lines, is := strings.Cut(text, "\n"); is && strings.HasSuffix(name, recordSuffix) {
 				segments := strings.Join(strings.Fields(strings.ReplaceAll(lines, " ", "_")), `","`)
@@ -445,12 +446,9 @@ func TestWhatAKilledWriterLeft(t *testing.T) {
 // TestDamagedRecords of the backup before cost what reuse saves, not the backup.
 func TestDamagedRecords(t *testing.T) {
 	b := newBench(t)
-	first := b.job("1", 1)
-	_, err := Copy(t.Context(), first)
-	require.NoError(t, err)
-	b.done(first)
+	first := b.taken("1")
 	require.NoError(t, b.store.Delete(t.Context(), first.Base+recordsKey))
-	_, err = b.store.Put(t.Context(), first.Base+recordsKey, strings.NewReader("no records"), objstore.PutOptions{})
+	_, err := b.store.Put(t.Context(), first.Base+recordsKey, strings.NewReader("no records"), objstore.PutOptions{})
 	require.NoError(t, err)
 	second := b.job("2", 1)
 	second.Reuse, second.Previous = Checksum, first.Base
@@ -465,10 +463,7 @@ func TestDamagedRecords(t *testing.T) {
 // TestRecordsAndAFullDisk: the disk is what is named, not the store.
 func TestRecordsAndAFullDisk(t *testing.T) {
 	b := newBench(t)
-	first := b.job("1", 1)
-	_, err := Copy(t.Context(), first)
-	require.NoError(t, err)
-	b.done(first)
+	first := b.taken("1")
 	in, _, err := b.store.Get(t.Context(), first.Base+recordsKey, objstore.Whole())
 	require.NoError(t, err)
 	defer in.Close()
