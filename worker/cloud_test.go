@@ -103,8 +103,9 @@ func (c *cloud) twice() (out []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for path, n := range c.came {
-		// The archives of directories and the records are made again, which costs little.
-		if name := filepath.Base(path); n > 1 && strings.Contains(name, "_") {
+		// The archives of directories and the records are made again, which costs little; so are the
+		// objects that the parts of a volume are woven of.
+		if name := filepath.Base(path); n > 1 && strings.Contains(name, "_") && !strings.Contains(name, ".part-") {
 			out = append(out, path)
 		}
 	}
@@ -262,6 +263,43 @@ func TestACloudCopyIsResumed(t *testing.T) {
 			b.try(t, scenario{config.MethodLocalToCloud, b.Cluster.Version, victim, duringCopy}, slowStore...)
 		})
 	}
+}
+
+// TestAWeavingIsKilled: whoever copies is killed while the store puts parts together of what it has
+// and what is sent; nothing of them is left, and the backup is whole.
+func TestAWeavingIsKilled(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t)
+	b := newBedWith(t, stacktest.Options{Version: pgtest.Versions()[1], Method: config.MethodLocalToCloud, Env: c.Environment(), Settings: []string{
+		"basebackups_directory = " + cloudURL, "holdfast_endpoint_url = " + c.proxy.URL, "autovacuum = off"}})
+	b.cloud = c
+	b.Cluster.Exec(t, "CREATE TABLE large AS SELECT i, sha512(i::text::bytea) FROM generate_series(1, 300000) i")
+	b.Cluster.Exec(t, "VACUUM (FREEZE) large")
+	b.backup(t)
+	b.Cluster.Exec(t, "UPDATE large SET i = -i WHERE i % 30000 < 100")
+	b.rows = b.Cluster.Fingerprint(t)
+	var asked, kills atomic.Int64
+	c.mu.Lock()
+	c.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, ".part-") {
+			if n := asked.Add(1); n == 2 || n == 12 {
+				kills.Add(int64(b.Kill(t, "copy")))
+			}
+		}
+		return false
+	}
+	c.mu.Unlock()
+	got := b.backup(t)
+	if kills.Load() != 2 {
+		t.Errorf("%d processes were killed, in %d requests", kills.Load(), asked.Load())
+	}
+	for _, key := range c.keys(t, got.ID) {
+		if strings.Contains(key, ".part-") {
+			t.Errorf("%s is left", key)
+		}
+	}
+	b.Must(t, "verify-backup", stacktest.Server, string(got.ID))
+	b.verify(t, got, 1)
 }
 
 // TestBarmanReadsEveryCompression: what is not compressed with zstd is restored by Barman's own

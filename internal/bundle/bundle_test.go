@@ -316,22 +316,23 @@ func TestReuse(t *testing.T) {
 		joined                *[3]int // the same of a store that joins; nil when that is not tried
 	}{
 		{"nothing", old, 0, 0, 0, 1, nil},
-		{"the first", change(0), 5, 15, 4, 0, nil},
+		{"the first", change(0), 5, 15, 4, 0, &[3]int{1, 34, 0}},
 		{"the last", change(19), 1, 19, 0, 0, nil},
 		{"one in the middle", change(10), 5, 15, 4, 0, &[3]int{1, 25, 0}},
-		{"every fifth", change(0, 5, 10, 15), 20, 0, 16, 0, &[3]int{20, 0, 16}},
-		{"two apart", change(3, 12), 10, 10, 8, 0, &[3]int{6, 22, 4}},
+		{"every fifth", change(0, 5, 10, 15), 20, 0, 16, 0, &[3]int{4, 50, 0}},
+		{"two apart", change(3, 12), 10, 10, 8, 0, &[3]int{3, 40, 1}},
+		{"several close together", change(5, 8, 10, 11, 14), 10, 10, 5, 0, &[3]int{5, 55, 0}},
 		{"all", segmentsOf(twenty, 200), 20, 0, 0, 0, nil},
 		{"one more at the front", insert(0, noise(1000, 1)), 5, 15, 5, 0, nil},
 		{"one more in the middle", insert(10, noise(1000, 1)), 5, 15, 5, 0, &[3]int{0, 25, 0}},
 		{"one more at the end", insert(20, noise(1000, 1)), 0, 20, 0, 0, nil},
 		{"ten more in the middle", insert(10, segmentsOf(slices.Repeat([]int{mib}, 10), 300)...), 10, 20, 0, 0, nil},
 		{"the first half", old[:10], 0, 10, 0, 0, nil},
-		{"the second half", old[10:], 5, 5, 5, 0, nil},
+		{"the second half", old[10:], 5, 5, 5, 0, &[3]int{0, 25, 0}},
 		{"two halves the other way", slices.Concat(old[10:], old[:10]), 5, 15, 5, 0, nil},
 		{"twice", slices.Concat(old, old), 0, 40, 0, 0, nil},
-		{"little of it", old[4:6], 0, 0, 2, 0, nil},
-		{"turned round", func() [][]byte { s := slices.Clone(old); slices.Reverse(s); return s }(), 20, 0, 20, 0, nil},
+		{"little of it", old[4:6], 0, 0, 2, 0, &[3]int{0, 19, 0}},
+		{"turned round", func() [][]byte { s := slices.Clone(old); slices.Reverse(s); return s }(), 20, 0, 20, 0, &[3]int{4, 148, 4}},
 		{"none", nil, 0, 0, 0, 0, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -414,6 +415,53 @@ func TestReuseIsRight(t *testing.T) {
 				old = r
 				if len(segments) > 0 && round == 0 {
 					segments[rnd.IntN(len(segments))] = noise(1+rnd.IntN(mib), rnd.Uint64())
+				}
+			}
+		})
+	}
+}
+
+// TestWeavingIsRight for random changes that lie close together, and sends no more than is sent without it.
+func TestWeavingIsRight(t *testing.T) {
+	c := codecOf(t, "lz4")
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			rnd := rand.New(rand.NewPCG(seed, 6))
+			disk := directory(t)
+			size := func() int { return 1 + rnd.IntN(5*mib/2) }
+			var segments [][]byte
+			for range 10 + rnd.IntN(20) {
+				segments = append(segments, noise(size(), rnd.Uint64()))
+			}
+			old := write(t, disk, "old", segments, bundle.Options{Codec: c})
+			for range 1 + rnd.IntN(12) {
+				at, other := rnd.IntN(len(segments)), rnd.IntN(len(segments))
+				switch rnd.IntN(6) {
+				case 0:
+					segments = slices.Delete(segments, at, at+1)
+				case 1:
+					segments = slices.Insert(segments, at, noise(size(), rnd.Uint64()))
+				case 2:
+					segments[at], segments[other] = segments[other], segments[at]
+				default:
+					segments[at] = noise(size(), rnd.Uint64())
+				}
+			}
+			o := bundle.Options{Codec: c, Workers: 1 + rnd.IntN(3), Senders: 1 + rnd.IntN(3), PartSize: int64(rnd.IntN(9 * mib)), Old: old}
+			plain, weaving := watch(disk), watch(disk)
+			write(t, plain, "plain", segments, o)
+			r := write(t, joining{weaving}, "woven", segments, o)
+			if plain.sent.Load() < weaving.sent.Load() {
+				t.Errorf("%d bytes were sent, %d without weaving", weaving.sent.Load(), plain.sent.Load())
+			}
+			if err := disk.Delete(t.Context(), "old"); err != nil {
+				t.Fatal(err)
+			}
+			check(t, disk, r, c, segments)
+			for o, err := range disk.List(t.Context(), "") {
+				if err != nil || strings.Contains(o.Key, ".part-") {
+					t.Errorf("%s is left, %v", o.Key, err)
 				}
 			}
 		})
@@ -659,27 +707,32 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestAFailedJoin leaves nothing, wherever it fails.
+// TestAFailedJoin leaves nothing, wherever it fails: of two strands, and of several side by side.
 func TestAFailedJoin(t *testing.T) {
 	c := codecOf(t, "lz4")
-	segments := segmentsOf(slices.Repeat([]int{mib}, 20), 100)
 	disk := directory(t)
+	segments := segmentsOf(slices.Repeat([]int{mib}, 20), 100)
 	old := write(t, disk, "old", segments, bundle.Options{Codec: c})
-	segments[10] = noise(mib, 1000)
-	for name, store := range map[string]*spy{
-		"the copy of the neighbours": {failFrom: "old"}, "what is sent": {failPart: 2}, "the copy of both": {failFrom: ".part-"},
-	} {
-		store.RangeCopier, store.Store, store.whole = disk, disk, disk
-		if _, err := bundle.Write(t.Context(), joining{store}, "new", &source{segments: segments}, bundle.Options{Codec: c, Old: old}); !errors.Is(err, errPart) {
-			t.Errorf("%s: %v", name, err)
-		}
-		for o, err := range disk.List(t.Context(), "") {
-			if err != nil || o.Key != "old" {
-				t.Errorf("%s: %s is left, %v", name, o.Key, err)
+	for _, changed := range [][]int{{10}, {2, 5, 8, 11, 14}} {
+		for name, store := range map[string]*spy{
+			"the copy of the neighbours": {failFrom: "old"}, "what is sent": {failPart: 2}, "the copy of both": {failFrom: ".part-"},
+		} {
+			store.RangeCopier, store.Store, store.whole = disk, disk, disk
+			segments := slices.Clone(segments)
+			for _, n := range changed {
+				segments[n] = noise(mib, uint64(1000+n))
 			}
-		}
-		for u, err := range disk.Uploads(t.Context(), "") {
-			t.Errorf("%s: an upload is left: %+v, %v", name, u, err)
+			if _, err := bundle.Write(t.Context(), joining{store}, "new", &source{segments: segments}, bundle.Options{Codec: c, Senders: 2, Old: old}); !errors.Is(err, errPart) {
+				t.Errorf("%v, %s: %v", changed, name, err)
+			}
+			for o, err := range disk.List(t.Context(), "") {
+				if err != nil || o.Key != "old" {
+					t.Errorf("%v, %s: %s is left, %v", changed, name, o.Key, err)
+				}
+			}
+			for u, err := range disk.Uploads(t.Context(), "") {
+				t.Errorf("%v, %s: an upload is left: %+v, %v", changed, name, u, err)
+			}
 		}
 	}
 }

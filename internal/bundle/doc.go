@@ -9,7 +9,8 @@
 // object.
 //
 // A store copies no range of less than objstore.MinPart into the middle of an object, and
-// takes no smaller part there: unchanged runs that fill up such parts are fetched and sent.
+// takes no smaller part there. Such parts are woven in the store out of what it has and what
+// is sent; where it cannot, unchanged runs that fill them up are fetched and sent.
 //
 // What the segments are cut from (files, tar headers), which objects there are, and
 // where records are kept, is not its business.

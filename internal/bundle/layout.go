@@ -12,28 +12,41 @@ const longestCopy = 1 << 30
 
 // hole is a part's bytes that are to be fetched: pieces of the old object that follow each other.
 type hole struct {
-	at         int // in the part
+	at         int // in the data
 	first, end int // pieces
 }
 
-// part is what is sent at once, or copied inside the store. One that is both is copied first:
-// it is too short to be sent alone.
+// strand is a stretch of a part: a range of the old object, or so many bytes of the part's data.
+type strand struct {
+	old  objstore.Range // of no length when it is data
+	data int
+}
+
+// part is what is sent at once, or copied inside the store; one of several strands is woven there.
 type part struct {
-	number int
-	data   []byte // nil when it is copied
-	holes  []hole
-	copied objstore.Range
+	number  int
+	strands []strand
+	data    []byte // nil when there is none
+	holes   []hole
+}
+
+// woven reports whether it has something of the old object that is not sent.
+func (p part) woven() bool {
+	return len(p.strands) > 1 || len(p.strands) == 1 && p.strands[0].data == 0
 }
 
 // layout decides what is sent and what is copied. It sees the pieces of an object in their
 // order: new ones, and ones that the old object has, too.
 type layout struct {
-	old     *places // nil when nothing can be reused
-	copies  bool    // the store copies ranges
-	joins   bool    // what is too short for a part can be joined with what is copied
-	size    func(number int) int64
-	buffer  func() ([]byte, error) // an empty one
-	emit    func(part) error
+	old    *places // nil when nothing can be reused
+	copies bool    // the store copies ranges
+	weaves bool    // and makes parts of what is too short for one
+	size   func(number int) int64
+	buffer func() ([]byte, error) // an empty one
+	emit   func(part) error
+	// The part in the making.
+	strands []strand
+	length  int64
 	data    []byte
 	holes   []hole
 	filling bool // data is a buffer
@@ -43,9 +56,10 @@ type layout struct {
 	number     int            // of parts that were emitted
 }
 
-// lacking is what a short part must lack, in bytes, to be joined in the store with what is
-// copied, which takes six requests, rather than to be sent with unchanged neighbours.
-const lacking = 1 << 20
+// worthwhile is how much must be saved, in bytes, by the some six requests that one object more
+// costs in which the store joins two strands, before that is done instead of fetching and sending
+// what is unchanged.
+const worthwhile = 1 << 20
 
 // add takes a new piece.
 func (l *layout) add(piece []byte) error {
@@ -55,7 +69,7 @@ func (l *layout) add(piece []byte) error {
 	if err := l.settle(false); err != nil {
 		return err
 	}
-	if err := l.begin(); err != nil {
+	if err := l.grow(int64(len(piece))); err != nil {
 		return err
 	}
 	l.data = append(l.data, piece...)
@@ -77,31 +91,32 @@ func (l *layout) same(piece int) error {
 
 // whole reports whether the object is the old one.
 func (l *layout) whole() bool {
-	return l.old != nil && l.number == 0 && l.held.Length == 0 && !l.filling && l.first == headPiece && l.end == l.old.tailPiece()+1
+	return l.old != nil && l.number == 0 && l.held.Length == 0 && l.length == 0 && l.first == headPiece && l.end == l.old.tailPiece()+1
 }
 
-// finish takes the end. What fits into one part is not emitted: it stays in data.
+// finish takes the end. Data that fits into one part is not emitted: it stays.
 func (l *layout) finish() error {
 	if err := l.settle(true); err != nil {
 		return err
 	}
-	if err := l.release(); err != nil || l.number == 0 || len(l.data) == 0 {
+	if err := l.release(); err != nil || l.length == 0 || l.number == 0 && !l.part().woven() {
 		return err
 	}
 	return l.send()
 }
 
-// joinable reports whether the data can be sent, though it is too short.
-func (l *layout) joinable() bool {
-	return l.joins && l.held.Length > 0 && len(l.data) < objstore.MinPart-lacking
-}
+// lacks is what the part needs to be one, in bytes.
+func (l *layout) lacks() int64 { return objstore.MinPart - l.length }
+
+// leans reports whether the part, though it is too short, can be one with the end of what is held.
+func (l *layout) leans() bool { return l.weaves && l.held.Length > 0 && l.lacks() > worthwhile }
 
 // release emits what is held.
 func (l *layout) release() error {
 	if l.held.Length == 0 {
 		return nil
 	}
-	p := part{copied: l.held}
+	p := part{strands: []strand{{old: l.held}}}
 	l.held = objstore.Range{}
 	return l.next(p)
 }
@@ -115,20 +130,41 @@ func (l *layout) settle(last bool) error {
 			l.first = l.end
 			return nil
 		}
-		if l.copies && (last || rest >= objstore.MinPart) && (len(l.data) == 0 || len(l.data) >= objstore.MinPart || l.joinable()) {
+		complete := l.length > 0 && (l.lacks() <= 0 || l.leans())
+		weave := l.weaves && rest >= worthwhile
+		var err error
+		switch {
+		case l.copies && (last || rest >= objstore.MinPart) && (complete || l.length == 0):
 			return l.copy()
+		case weave && complete:
+			err = l.send()
+		case weave && l.lacks() >= worthwhile:
+			l.weave()
+		default:
+			err = l.fetch()
 		}
-		if err := l.fetch(); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// weave gives the part a strand of the old pieces: what it lacks, or all when the rest would be short.
+func (l *layout) weave() {
+	first := l.first
+	for _, rest := l.old.span(l.first, l.end); l.first < l.end && (l.lacks() > 0 || rest < worthwhile); l.first++ {
+		_, size := l.old.span(l.first, l.first+1)
+		l.length, rest = l.length+size, rest-size
+	}
+	offset, length := l.old.span(first, l.first)
+	l.strands = append(l.strands, strand{old: objstore.Range{Offset: offset, Length: length}})
+}
+
 // fetch has the first of the old pieces sent.
 func (l *layout) fetch() error {
 	_, size := l.old.span(l.first, l.first+1)
-	if err := l.begin(); err != nil {
+	if err := l.grow(size); err != nil {
 		return err
 	}
 	if n := len(l.holes) - 1; n >= 0 && l.holes[n].end == l.first && l.adjoins(l.holes[n]) {
@@ -149,7 +185,7 @@ func (l *layout) adjoins(h hole) bool {
 
 // copy emits the old pieces, in as few parts as are short enough.
 func (l *layout) copy() error {
-	if len(l.data) > 0 {
+	if l.length > 0 {
 		if err := l.send(); err != nil {
 			return err
 		}
@@ -167,12 +203,20 @@ func (l *layout) copy() error {
 	return nil
 }
 
-func (l *layout) begin() (err error) {
+// grow makes room in the part for data.
+func (l *layout) grow(size int64) (err error) {
 	if !l.filling {
-		l.data, err = l.buffer()
-		l.filling = err == nil
+		if l.data, err = l.buffer(); err != nil {
+			return err
+		}
+		l.filling = true
 	}
-	return err
+	if n := len(l.strands) - 1; n < 0 || l.strands[n].data == 0 {
+		l.strands = append(l.strands, strand{})
+	}
+	l.strands[len(l.strands)-1].data += int(size)
+	l.length += size
+	return nil
 }
 
 func (l *layout) sendFull() error {
@@ -182,21 +226,23 @@ func (l *layout) sendFull() error {
 	return l.send()
 }
 
+func (l *layout) part() part { return part{strands: l.strands, data: l.data, holes: l.holes} }
+
 func (l *layout) send() error {
-	p := part{data: l.data, holes: l.holes}
-	if l.joinable() {
+	p := l.part()
+	if l.leans() {
 		// No more is copied twice than the part lacks.
-		if l.held.Length >= 2*objstore.MinPart {
-			l.held.Length -= objstore.MinPart
-			p.copied = objstore.Range{Offset: l.held.Offset + l.held.Length, Length: objstore.MinPart}
-		} else {
-			p.copied, l.held = l.held, objstore.Range{}
+		base := l.held
+		if base.Length >= 2*objstore.MinPart {
+			base = objstore.Range{Offset: base.Offset + base.Length - objstore.MinPart, Length: objstore.MinPart}
 		}
+		l.held.Length -= base.Length
+		p.strands = slices.Insert(p.strands, 0, strand{old: base})
 	}
 	if err := l.release(); err != nil {
 		return err
 	}
-	l.data, l.holes, l.filling = nil, nil, false
+	l.strands, l.length, l.data, l.holes, l.filling = nil, 0, nil, nil, false
 	return l.next(p)
 }
 

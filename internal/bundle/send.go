@@ -2,11 +2,10 @@ package bundle
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +16,29 @@ import (
 // abortTime bounds the giving up of an upload, also of one that was cancelled.
 const abortTime = 30 * time.Second
 
+// Parts that the store makes take it long, and this process nothing: so many are made at a time, beside
+// those that are sent. Each holds little of what is sent, in bytes.
+const (
+	insiders = 4
+	little   = 1 << 20
+)
+
+// grace is how long a request whose effect must be known goes on after its cancellation.
+const grace = 5 * time.Second
+
+// lasting is a context that ends a grace later than another one: an upload whose number
+// nobody has learned cannot be given up.
+func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		time.AfterFunc(grace, func() { cancel(context.Cause(ctx)) })
+	})
+	return longer, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
 // sender sends the parts of one object.
 type sender struct {
 	store  objstore.Store
@@ -24,7 +46,8 @@ type sender struct {
 	old    *Record // nil when nothing is reused
 	places *places // of old
 
-	queue   chan part
+	queue   chan part // to be sent
+	inside  chan part // to be made in the store, of little that is sent
 	buffers chan []byte
 	upload  *objstore.Upload
 	mu      sync.Mutex
@@ -40,8 +63,17 @@ func (s *sender) put(ctx context.Context, p part) error {
 		}
 		s.upload = &u
 	}
+	queue := s.queue
+	if p.woven() && len(p.data) <= little {
+		queue = s.inside
+		if p.data != nil {
+			data := slices.Clone(p.data)
+			s.buffers <- p.data
+			p.data = data
+		}
+	}
 	select {
-	case s.queue <- p:
+	case queue <- p:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -49,6 +81,8 @@ func (s *sender) put(ctx context.Context, p part) error {
 }
 
 func (s *sender) begin(ctx context.Context) (objstore.Upload, error) {
+	ctx, cancel := lasting(ctx)
+	defer cancel()
 	if copier, is := s.store.(objstore.RangeCopier); is && s.old != nil {
 		return copier.BeginCopy(ctx, s.key)
 	}
@@ -69,63 +103,35 @@ func (s *sender) buffer(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// run sends parts until there are no more. Several may run.
-func (s *sender) run(ctx context.Context) error {
-	for p := range s.queue {
-		done, err := s.send(ctx, p)
+// run makes the parts of a queue until there are no more. Several may run.
+func (s *sender) run(ctx context.Context, queue <-chan part, done func(part)) error {
+	for p := range queue {
+		made, err := s.send(ctx, p)
 		if err != nil {
 			return err
 		}
 		s.mu.Lock()
-		s.parts = append(s.parts, done)
+		s.parts = append(s.parts, made)
 		s.mu.Unlock()
-		if p.data != nil {
-			s.buffers <- p.data
-		}
+		done(p)
 	}
 	return nil
 }
 
-func (s *sender) send(ctx context.Context, p part) (objstore.Part, error) {
-	if p.data != nil && p.copied.Length > 0 {
-		return s.join(ctx, p)
-	}
-	if p.data == nil {
-		return s.store.(objstore.RangeCopier).CopyPart(ctx, *s.upload, p.number, s.old.Key, p.copied)
-	}
-	if err := s.fetch(ctx, p.data, p.holes); err != nil {
-		return objstore.Part{}, err
-	}
-	return s.store.(objstore.Multipart).PutPart(ctx, *s.upload, p.number, p.data)
-}
+// giveBack gives the buffer of what was sent back.
+func (s *sender) giveBack(p part) { s.buffers <- p.data }
 
-// join makes a part of what is copied and what is sent behind it: an object of its own, whose
-// last part may be short, and which is copied. After a kill it is one that is unknown.
-func (s *sender) join(ctx context.Context, p part) (objstore.Part, error) {
-	store := s.store.(objstore.Joiner)
+func (s *sender) send(ctx context.Context, p part) (objstore.Part, error) {
+	if len(p.strands) == 1 && p.woven() {
+		return s.store.(objstore.RangeCopier).CopyPart(ctx, *s.upload, p.number, s.old.Key, p.strands[0].old)
+	}
 	if err := s.fetch(ctx, p.data, p.holes); err != nil {
 		return objstore.Part{}, err
 	}
-	key := fmt.Sprintf("%s.part-%d", s.key, p.number)
-	u, err := store.BeginCopy(ctx, key)
-	if err != nil {
-		return objstore.Part{}, err
+	if len(p.strands) == 1 {
+		return s.store.(objstore.Multipart).PutPart(ctx, *s.upload, p.number, p.data)
 	}
-	copied, err := store.CopyPart(ctx, u, 1, s.old.Key, p.copied)
-	if err == nil {
-		var sent objstore.Part
-		if sent, err = store.PutPart(ctx, u, 2, p.data); err == nil {
-			_, err = store.Complete(ctx, u, []objstore.Part{copied, sent}, objstore.PutOptions{})
-		}
-	}
-	if err != nil {
-		abort(ctx, store, u)
-		return objstore.Part{}, err
-	}
-	done, err := store.CopyPart(ctx, *s.upload, p.number, key, objstore.Range{Length: p.copied.Length + int64(len(p.data))})
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
-	defer cancel()
-	return done, cmp.Or(err, s.store.Delete(ctx, key))
+	return s.weave(ctx, p)
 }
 
 // fetch fills the holes of a part.

@@ -62,7 +62,7 @@ type Options struct {
 func (o Options) Memory() int64 {
 	workers, senders := o.parallel()
 	part := objstore.PartSize(o.PartSize, 1) + frame.MaxRun
-	return int64(workers+1)*frame.MaxRun + int64(senders+1)*(part+part/4) // as slices grow
+	return int64(workers+1)*frame.MaxRun + int64(senders+1)*(part+part/4) + insiders*little // as slices grow
 }
 
 func (o Options) parallel() (workers, senders int) { return max(o.Workers, 1), max(o.Senders, 1) }
@@ -114,8 +114,8 @@ func (w *writer) reuse() (err error) {
 	_, ranges := w.store.(objstore.RangeCopier)
 	_, whole := w.store.(objstore.Copier)
 	joiner, joins := w.store.(objstore.Joiner)
-	w.layout.joins = joins && joiner.Joins()
 	w.layout.old, w.layout.copies = w.old, ranges && old.Size > objstore.MinPart // Amazon copies no range of a smaller one
+	w.layout.weaves = w.layout.copies && joins && joiner.Joins()
 	w.lookUp.Store(ranges || whole)
 	return nil
 }
@@ -134,16 +134,22 @@ func (w *writer) runs(ctx context.Context) (*Record, error) {
 		return nil, err
 	}
 	_, senders := w.o.parallel()
-	s := &sender{store: w.store, key: w.record.Key, old: w.o.Old, places: w.old, queue: make(chan part), buffers: make(chan []byte, senders+1)}
+	s := &sender{store: w.store, key: w.record.Key, old: w.o.Old, places: w.old, queue: make(chan part), inside: make(chan part), buffers: make(chan []byte, senders+1)}
 	for range senders + 1 {
 		s.buffers <- w.o.Pool.part()
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for range senders {
-		g.Go(func() error { return s.run(gctx) })
+		g.Go(func() error { return s.run(gctx, s.queue, s.giveBack) })
+	}
+	if w.layout.copies {
+		for range insiders {
+			g.Go(func() error { return s.run(gctx, s.inside, func(part) {}) })
+		}
 	}
 	g.Go(func() error {
 		defer close(s.queue)
+		defer close(s.inside)
 		w.layout.size = func(number int) int64 { return objstore.PartSize(w.o.PartSize, number) }
 		w.layout.buffer = func() ([]byte, error) { return s.buffer(gctx) }
 		w.layout.emit = func(p part) error { return s.put(gctx, p) }

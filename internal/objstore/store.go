@@ -123,7 +123,7 @@ type RangeCopier interface {
 }
 
 // Joiner is a RangeCopier whose parts have a least size, and whose last one has none: what is too
-// short for a part can be joined with a copied range in an object that is removed afterwards.
+// short for a part can be joined with a copied range in objects that are removed afterwards.
 type Joiner interface {
 	RangeCopier
 	// Joins reports whether objects can be removed at once.
