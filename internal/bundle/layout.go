@@ -105,8 +105,11 @@ func (l *layout) finish() error {
 	return l.send()
 }
 
+// least is the size of the part that is made: more and more of one of many, so that they do not become too many.
+func (l *layout) least() int64 { return objstore.PartSize(objstore.MinPart, l.number+1) }
+
 // lacks is what the part needs to be one, in bytes.
-func (l *layout) lacks() int64 { return objstore.MinPart - l.length }
+func (l *layout) lacks() int64 { return l.least() - l.length }
 
 // leans reports whether the part, though it is too short, can be one with the end of what is held.
 func (l *layout) leans() bool { return l.weaves && l.held.Length > 0 && l.lacks() > worthwhile }
@@ -134,7 +137,7 @@ func (l *layout) settle(last bool) error {
 		weave := l.weaves && rest >= worthwhile
 		var err error
 		switch {
-		case l.copies && (last || rest >= objstore.MinPart) && (complete || l.length == 0):
+		case l.copies && (last || rest >= l.least()) && (complete || l.length == 0):
 			return l.copy()
 		case weave && complete:
 			err = l.send()
@@ -233,8 +236,8 @@ func (l *layout) send() error {
 	if l.leans() {
 		// No more is copied twice than the part lacks.
 		base := l.held
-		if base.Length >= 2*objstore.MinPart {
-			base = objstore.Range{Offset: base.Offset + base.Length - objstore.MinPart, Length: objstore.MinPart}
+		if least := l.least(); base.Length >= 2*least {
+			base = objstore.Range{Offset: base.Offset + base.Length - least, Length: least}
 		}
 		l.held.Length -= base.Length
 		p.strands = slices.Insert(p.strands, 0, strand{old: base})
