@@ -515,6 +515,47 @@ func TestBucketOfABarmanServer(t *testing.T) {
 		t.Error("other rows than at the end of the backup")
 	}
 	r.Stop(t, pgtest.Fast)
+	s.walOnItsOwn(want)
+}
+
+// walOnItsOwn: PostgreSQL fetches the WAL of a restore itself, out of a directory, for which it needs no
+// credentials; and so does our command out of the bucket.
+func (s *bucketSite) walOnItsOwn(want string) {
+	s.t.Helper()
+	dest := filepath.Join(s.home, "it's fetching")
+	mirror := filepath.Join(s.home, "mirror")
+	s.must(os.CopyFS(mirror, os.DirFS(filepath.Join(s.g.Data("bucket"), "pre/fix"))))
+	s.own(mirror)
+	url := "file://" + mirror
+	s.runOK("restore", "ltc", "latest", dest, "--tablespace", "ts1:"+dest+"_ts1", "--tablespace", "empty:"+dest+"_empty", "--from", url, "--get-wal")
+	if there, _ := filepath.Glob(filepath.Join(dest, "*wal", "0*")); len(there) > 0 {
+		s.t.Errorf("WAL was copied: %q", there)
+	}
+	r := pgtest.NewFromDataDir(s.t, s.Version, dest)
+	if r.Fingerprint(s.t) != want {
+		s.t.Error("WAL that PostgreSQL fetched: other rows than the source")
+	}
+	r.Stop(s.t, pgtest.Fast)
+	out := filepath.Join(s.home, "fetched")
+	stored, _ := filepath.Glob(filepath.Join(mirror, "ltc", "wals", "*", strings.Repeat("[0-9A-F]", 24)+"*"))
+	if len(stored) == 0 {
+		s.t.Fatal("no WAL is stored")
+	}
+	for name, want := range map[string]int{filepath.Base(stored[0])[:24]: 0, segmentName(999): 1, "nonsense": 126} {
+		if a := s.from("wal-restore", "ltc", name, out); a.code != want {
+			s.t.Errorf("wal-restore of %s: exit %d, not %d\n%s", name, a.code, want, a.stderr)
+		}
+	}
+	if st, err := os.Stat(out); err != nil || st.Size() != 16<<20 {
+		s.t.Errorf("%v, %v", st, err)
+	}
+}
+
+func (s *bucketSite) runOK(args ...string) {
+	s.t.Helper()
+	if a := s.run(args...); a.code != 0 {
+		s.t.Fatalf("holdfast %v: exit %d\n%s%s", args, a.code, a.stdout, a.stderr)
+	}
 }
 
 // TestBucketMistakes: one line of cause, the cure, and the documented exit code, from every command.
@@ -577,7 +618,11 @@ func TestBucketMistakes(t *testing.T) {
 		mistake{"not empty", nil, at("restore", "main", "latest", full, "--tablespace", "ts1:"+dest+"_ts1"), 4, []string{"not empty", "nothing was changed"}},
 		mistake{"a tablespace not empty", nil, at("restore", "main", "latest", dest, "--tablespace", "ts1:"+full), 4, []string{"not empty", "--tablespace ts1:DIR"}},
 		mistake{"no WAL", nil, at("restore", "bare", "latest", dest), 4, []string{"WAL segment 000000010000000000000022", "not in the archive"}},
-		mistake{"get-wal", nil, at("restore", "main", "latest", dest, "--get-wal"), 2, []string{"--get-wal", "leave it out"}},
+		mistake{"WAL of no name", nil, at("wal-restore", "a/b", "000000010000000000000001", dest), 126, []string{"no name below a URL"}},
+		mistake{"WAL of no bucket", nil, []string{"wal-restore", "main", "000000010000000000000001", dest, "--from", "s3://nobodys", "--endpoint-url", g.URL}, 126, []string{"nobodys"}},
+		mistake{"WAL of no URL", nil, []string{"wal-restore", "main", "000000010000000000000001", dest, "--from", ""}, 126, []string{"--from has no URL"}},
+		mistake{"WAL of two places", nil, at("wal-restore", "main", "000000010000000000000001", dest, "--host", "x"), 126, []string{"--from", "--host", "leave one of them out"}},
+		mistake{"WAL of no store", nil, []string{"wal-restore", "main", "000000010000000000000001", dest, "--endpoint-url", g.URL}, 126, []string{"--endpoint-url belongs to --from"}},
 		mistake{"failed", nil, at("restore", "main", "20261124T025124", dest), 4, []string{"the backup is FAILED", "list-backups main", "--from s3://bucket/x"}},
 		mistake{"verify failed", nil, at("verify-backup", "main", "20261124T025124"), 4, []string{"it is FAILED", "--from s3://bucket/x"}},
 		mistake{"keep failed", nil, at("keep", "main", "20261124T025124", "--target", "full"), 4, []string{"it is FAILED, not DONE"}},

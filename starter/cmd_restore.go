@@ -67,13 +67,15 @@ the source's were: DEST is then the data directory on one of them, which gets th
 backup_label, the WAL and the recovery configuration.
 ` + references + "\n" + fromHelp + `
 The objects of a backup are then downloaded and unpacked at the same time (--jobs, 4
-unless given), and WAL that lies below URL/SERVER/wals is copied; --get-wal is not possible
-yet. Give the command as the user that PostgreSQL runs as: DEST belongs to who gives it.`,
+unless given), and WAL that lies below URL/SERVER/wals is copied; with --get-wal PostgreSQL
+fetches it from there itself, with the credentials of its user. Give the command as the
+user that PostgreSQL runs as: DEST belongs to who gives it.`,
 		Example: `  holdfast restore main latest /srv/restored
   holdfast restore main latest /srv/restored --tablespace big:/srv/restored_big
   holdfast restore main oldest /srv/restored --target-time "2026-11-23 02:40:00+00" --target-action promote
   holdfast restore main latest /srv/standby --standby-mode --get-wal
-  holdfast restore main latest /srv/restored --from s3://bucket/path`,
+  holdfast restore main latest /srv/restored --from s3://bucket/path
+  holdfast restore main latest /srv/standby --from s3://bucket/path --standby-mode --get-wal`,
 		Args:        exactly("SERVER", "BACKUP", "DEST"),
 		Annotations: exitCodes("0 DEST is complete", "1 the restore failed", "2 wrong options", "3 no such server or backup", "4 DEST is not empty, the target is out of reach, or the backup cannot be restored", "130 interrupted"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -410,19 +412,24 @@ func (a *app) howToCombine(ctx context.Context, c *restore.Combine, pathPrefix s
 
 // restoreCommand makes PostgreSQL fetch WAL through the program that starts fast.
 func (a *app) restoreCommand(s *config.Server, standby bool) (string, error) {
-	program, err := command.Sibling("holdfast")
-	if err != nil {
-		return "", err
-	}
 	file, err := filepath.Abs(a.cfg.Path)
 	if err != nil {
 		return "", fault.Wrap(fault.Internal, "find", a.cfg.Path, err)
+	}
+	return restoreCommand("-c "+restoreplan.ShellWord(file)+" wal-restore", s.Name, standby)
+}
+
+// restoreCommand calls the program with words that say where the WAL of a server is.
+func restoreCommand(words, server string, standby bool) (string, error) {
+	program, err := command.Sibling("holdfast")
+	if err != nil {
+		return "", err
 	}
 	partial := " --partial"
 	if standby {
 		partial = ""
 	}
-	return restoreplan.ShellWord(program) + " -c " + restoreplan.ShellWord(file) + " wal-restore" + partial + " " + restoreplan.ShellWord(s.Name) + ` %f "%p"`, nil
+	return restoreplan.ShellWord(program) + " " + words + partial + " " + restoreplan.ShellWord(server) + ` %f "%p"`, nil
 }
 
 // byteMeter draws how many bytes are done, not too often.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/walcommand"
 )
 
@@ -15,6 +16,7 @@ const cloudWALRestore = "cloud-wal-restore"
 func (a *app) cmdWALRestore() *cobra.Command {
 	var partial bool
 	var o remoteOptions
+	var store from
 	cmd := &cobra.Command{
 		Use: "wal-restore SERVER NAME DEST", Aliases: []string{cloudWALRestore}, Short: "Fetch a WAL file: PostgreSQL's restore_command",
 		Long: `Fetches one WAL file, expanded, from the archive or from where it waits to be archived,
@@ -28,9 +30,14 @@ as cloud-wal-restore it delivers unfinished segments, as Barman does, unless
 --partial=false is given.
 
 With --host the archive is on another host. The file comes from there through ssh, from
-"holdfast get-wal" or Barman's get-wal, and no configuration is read here.`,
+"holdfast get-wal" or Barman's get-wal, and no configuration is read here.
+
+With --from URL the WAL is what is below URL/SERVER/wals in an object store, whoever put it
+there, in Barman's layout; no configuration is read, and credentials come from the environment
+and the files of the provider, of PostgreSQL's user. Four segments are fetched at once.`,
 		Example: "  restore_command = '/usr/bin/holdfast -c /etc/barman.conf wal-restore main %f %p'\n" +
-			"  restore_command = '/usr/bin/holdfast wal-restore --host barman@backup main %f %p'",
+			"  restore_command = '/usr/bin/holdfast wal-restore --host barman@backup main %f %p'\n" +
+			"  restore_command = '/usr/bin/holdfast wal-restore --from s3://backups/pg main %f %p'",
 		Args:        exactly("SERVER", "NAME", "DEST"),
 		Annotations: exitCodes("0 the file is there", "1 the archive does not have it", "126 it could not be read or written, or nothing can be said"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,6 +48,12 @@ With --host the archive is on another host. The file comes from there through ss
 			if err != nil {
 				return a.answerRestore(err)
 			}
+			if store.given() && remote {
+				return a.answerRestore(fault.New(fault.Usage, "read", "--from", "the WAL is in a store, or on the host of --host").WithHint("leave one of them out"))
+			}
+			if store.given() {
+				return a.answerRestore(a.fetchFrom(cmd.Context(), store, args[0], args[1], args[2], partial))
+			}
 			if remote {
 				return a.answerRestore(o.Get(cmd.Context(), args[0], args[1], args[2], partial))
 			}
@@ -48,6 +61,14 @@ With --host the archive is on another host. The file comes from there through ss
 		},
 	}
 	o.flags(cmd.Flags())
+	a.fromFlags(cmd, &store)
+	usable := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if err := usable(cmd, args); err != nil {
+			return a.answerRestore(err)
+		}
+		return nil
+	}
 	cmd.Flags().BoolVarP(&partial, "partial", "P", false, "deliver an unfinished segment when there is no complete one; not for standbys")
 	return cmd
 }
@@ -63,6 +84,18 @@ func (a *app) answerRestore(err error) error {
 		return nil
 	}
 	return exitError(code)
+}
+
+func (a *app) fetchFrom(ctx context.Context, store from, server, name, dest string, partial bool) error {
+	s, err := store.server(server)
+	if err != nil {
+		return walcommand.Unusable(name, err)
+	}
+	archive, err := archiveOf(s)
+	if err != nil {
+		return walcommand.Unusable(name, err)
+	}
+	return walcommand.Fetch(ctx, s, archive, name, dest, partial)
 }
 
 func (a *app) fetchWAL(ctx context.Context, server, name, dest string, partial bool) error {

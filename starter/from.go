@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
+	"github.com/holdfast-pg/holdfast/internal/restoreplan"
 )
 
 // fromHelp is what the help of every command with --from says.
@@ -53,18 +54,51 @@ func (o from) given() bool { return o.url != "" }
 // transferPatience is for how long the transfer of a backup bears with a store that does not answer.
 const transferPatience = 10 * time.Minute
 
+// location reads the options.
+func (o from) location() (objstore.Location, config.CloudOptions, error) {
+	options := config.CloudOptions{HoldfastEndpointURL: o.endpoint, HoldfastS3AddressingStyle: o.style}
+	at, err := objstore.ParseURL(o.url)
+	if err == nil && o.style != "" && !slices.Contains(addressingStyles, o.style) {
+		err = fault.New(fault.Usage, "read", "--addressing-style "+o.style, "it is auto, path or virtual")
+	}
+	return at, options, err
+}
+
 // open opens the store.
 func (o from) open(ctx context.Context, patience time.Duration) (objstore.Store, objstore.Location, error) {
-	at, err := objstore.ParseURL(o.url)
+	at, options, err := o.location()
 	if err != nil {
 		return nil, at, err
 	}
-	if o.style != "" && !slices.Contains(addressingStyles, o.style) {
-		return nil, at, fault.New(fault.Usage, "read", "--addressing-style "+o.style, "it is auto, path or virtual")
-	}
-	options := config.CloudOptions{HoldfastEndpointURL: o.endpoint, HoldfastS3AddressingStyle: o.style}
 	store, err := drivers.Open(ctx, at, options, &objstore.Policy{Patience: patience})
 	return store, at, err
+}
+
+// server is what fetching WAL needs to know of a server whose WAL is in the store.
+func (o from) server(name string) (*config.Server, error) {
+	_, options, err := o.location()
+	if err == nil {
+		err = bucket.CheckServer(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &config.Server{Name: name}
+	s.WALsDirectory, s.WALsCloud, s.CloudOptions = o.url, &config.CloudURL{URL: o.url}, options
+	s.CloudWALRestoreParallel = jobsFrom
+	return s, nil
+}
+
+// flags are those of a command that is to work on the same store, for a shell.
+func (o from) flags() string {
+	words := "--from " + restoreplan.ShellWord(o.url)
+	if o.endpoint != "" {
+		words += " --endpoint-url " + restoreplan.ShellWord(o.endpoint)
+	}
+	if o.style != "" {
+		words += " --addressing-style " + restoreplan.ShellWord(o.style)
+	}
+	return words
 }
 
 // bucket opens what the store has of a server.

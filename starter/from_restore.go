@@ -10,7 +10,6 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/bucket"
 	"github.com/holdfast-pg/holdfast/internal/combinebackup"
-	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/restore"
 	"github.com/holdfast-pg/holdfast/internal/restoreplan"
 	"github.com/holdfast-pg/holdfast/internal/snapshot"
@@ -22,11 +21,10 @@ const jobsFrom = 4
 // restoreFrom is restore from a store.
 func (a *app) restoreFrom(ctx context.Context, o restoreOptions) error {
 	began := time.Now()
-	if o.getWAL {
-		return fault.New(fault.Usage, "read", "--get-wal", "this version cannot let PostgreSQL fetch WAL from a store").
-			WithHint("leave it out: the WAL is copied now")
-	}
 	req, err := a.readRequest(o)
+	if err == nil && req.GetWAL {
+		req.RestoreWith, err = restoreCommand("wal-restore "+o.from.flags(), o.server, o.standby)
+	}
 	if err != nil {
 		return err
 	}

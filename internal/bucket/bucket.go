@@ -33,11 +33,19 @@ type Disks interface {
 
 // Open names the part of a store that belongs to a server; it reads nothing.
 func Open(store objstore.Store, url, server string) (*Bucket, error) {
-	if err := objstore.CheckKey(server); err != nil || strings.Contains(server, "/") {
-		return nil, fault.New(fault.Usage, "read", "SERVER "+server, "it is no name below a URL").
-			WithHint("SERVER is what follows the URL: the backups of SERVER lie below URL/SERVER/base")
+	if err := CheckServer(server); err != nil {
+		return nil, err
 	}
 	return &Bucket{Server: server, URL: url, store: store}, nil
+}
+
+// CheckServer refuses what is no name below a URL.
+func CheckServer(server string) error {
+	if err := objstore.CheckKey(server); err != nil || strings.Contains(server, "/") {
+		return fault.New(fault.Usage, "read", "SERVER "+server, "it is no name below a URL").
+			WithHint("SERVER is what follows the URL: the backups of SERVER lie below URL/SERVER/base")
+	}
+	return nil
 }
 
 func (b *Bucket) base() string                  { return b.Server + "/base/" }

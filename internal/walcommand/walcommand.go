@@ -121,8 +121,11 @@ func RestoreCode(err error) (code int, silent bool) {
 // placeOf tells the archives of servers apart.
 func placeOf(s *config.Server) string { return s.WALsDirectory + " " + s.Name }
 
-// RecordedSegmentSize is that of a server's newest backup; 0 when there is none.
+// RecordedSegmentSize is that of a server's newest backup; 0 when there is none, or no catalogue.
 func RecordedSegmentSize(s *config.Server) (uint64, error) {
+	if s.BackupDirectory == "" {
+		return 0, nil
+	}
 	newest, err := catalog.Open(catalog.LayoutOf(s)).Resolve("latest")
 	switch {
 	case err == nil && newest.SegmentSize != nil:
