@@ -44,20 +44,20 @@ and the files of the provider, of PostgreSQL's user. Four segments are fetched a
 			if cmd.CalledAs() == cloudWALRestore && !cmd.Flags().Changed("partial") {
 				partial = true
 			}
+			server, name, dest := args[0], args[1], args[2]
 			remote, err := o.given(cmd)
-			if err != nil {
-				return a.answerRestore(err)
+			switch {
+			case err != nil:
+			case remote && store.given():
+				err = fault.New(fault.Usage, "read", "--from", "the WAL is in a store, or on the host of --host").WithHint("leave one of them out")
+			case remote:
+				err = o.Get(cmd.Context(), server, name, dest, partial)
+			case store.given():
+				err = fetchFrom(cmd.Context(), store, server, name, dest, partial)
+			default:
+				err = a.fetchWAL(cmd.Context(), server, name, dest, partial)
 			}
-			if store.given() && remote {
-				return a.answerRestore(fault.New(fault.Usage, "read", "--from", "the WAL is in a store, or on the host of --host").WithHint("leave one of them out"))
-			}
-			if store.given() {
-				return a.answerRestore(a.fetchFrom(cmd.Context(), store, args[0], args[1], args[2], partial))
-			}
-			if remote {
-				return a.answerRestore(o.Get(cmd.Context(), args[0], args[1], args[2], partial))
-			}
-			return a.answerRestore(a.fetchWAL(cmd.Context(), args[0], args[1], args[2], partial))
+			return a.answerRestore(err)
 		},
 	}
 	o.flags(cmd.Flags())
@@ -86,7 +86,8 @@ func (a *app) answerRestore(err error) error {
 	return exitError(code)
 }
 
-func (a *app) fetchFrom(ctx context.Context, store from, server, name, dest string, partial bool) error {
+// fetchFrom fetches without a configuration.
+func fetchFrom(ctx context.Context, store from, server, name, dest string, partial bool) error {
 	s, err := store.server(server)
 	if err != nil {
 		return walcommand.Unusable(name, err)
