@@ -523,7 +523,7 @@ func TestBucketOfABarmanServer(t *testing.T) {
 func (s *bucketSite) walOnItsOwn(want string) {
 	s.t.Helper()
 	dest := filepath.Join(s.home, "it's fetching")
-	mirror := filepath.Join(s.home, "mirror")
+	mirror := filepath.Join(s.home, "mirror's 5%p")
 	s.must(os.CopyFS(mirror, os.DirFS(filepath.Join(s.g.Data("bucket"), "pre/fix"))))
 	s.own(mirror)
 	url := "file://" + mirror
