@@ -76,6 +76,8 @@ func Options(stateDir string, log *slog.Logger) (client.Options, error) {
 		o.HostPort = client.DefaultHostPort
 		if e != nil {
 			o.HostPort = e.Address
+			// It is on this host, where to compress a message takes longer than to send it.
+			o.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 		}
 	}
 	if o.Namespace == "" || o.Namespace == client.DefaultNamespace && os.Getenv("TEMPORAL_NAMESPACE") == "" {
