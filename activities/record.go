@@ -250,8 +250,12 @@ func claim(ctx context.Context, cat *catalog.Catalog, ref Ref, base int, adopt b
 
 // RecordDone is the commit marker: everything that the backup consists of was
 // read back.
-func (c *Catalogue) RecordDone(ctx context.Context, ref Ref, p Proven) error {
-	return during(ctx, "declares the backup done", func(ctx context.Context) error { return c.recordDone(ctx, ref, p) })
+func (c *Catalogue) RecordDone(ctx context.Context, ref Ref, p Proven) (recorded Recorded, err error) {
+	err = during(ctx, "declares the backup done", func(ctx context.Context) (err error) {
+		recorded, err = c.recordDone(ctx, ref, p)
+		return err
+	})
+	return recorded, err
 }
 
 // undisturbed keeps others from deleting a backup, and finds out whether one has begun to.
@@ -271,35 +275,39 @@ func (c *Catalogue) undisturbed(ctx context.Context, ref Ref) (deleting bool, re
 	return deleting, func() { lock.Release() }, nil
 }
 
-func (c *Catalogue) recordDone(ctx context.Context, ref Ref, p Proven) error {
+func (c *Catalogue) recordDone(ctx context.Context, ref Ref, p Proven) (Recorded, error) {
 	deleting, release, err := c.undisturbed(ctx, ref)
 	if err != nil {
-		return err
+		return Recorded{}, err
 	}
 	defer release()
 	if deleting {
-		return fault.New(fault.Refused, "declare done", string(ref.ID), "its deletion has begun").
+		return Recorded{}, fault.New(fault.Refused, "declare done", string(ref.ID), "its deletion has begun").
 			WithHint("maintenance finishes the deletion: holdfast retention %s", ref.Server)
 	}
 	cat, info, extra, err := c.load(ctx, ref)
 	if err != nil {
-		return err
+		return Recorded{}, err
 	}
 	extra.Proof = &catalog.Proof{At: p.At, Files: p.Files, Objects: p.Objects, Bytes: p.Bytes, ManifestSHA256: p.ManifestSHA256, Snapshots: p.Snapshots, Unread: p.Unread, WALFrom: *info.BeginWAL, WALTo: *info.EndWAL}
 	if err := extra.Snapshots.Locked(p.Locks); err != nil {
-		return err
+		return Recorded{}, err
 	}
 	if err := cat.SaveExtra(ref.ID, extra); err != nil {
-		return err
+		return Recorded{}, err
 	}
 	info.Status, info.Error = backup.Done, nil
 	if info.Snapshots, err = extra.Snapshots.BackupInfo(); err != nil {
-		return err
+		return Recorded{}, err
 	}
 	if err := cat.Save(info); err != nil {
-		return err
+		return Recorded{}, err
 	}
-	return tidy(cat, ref.ID)
+	if err := tidy(cat, ref.ID); err != nil {
+		return Recorded{}, err
+	}
+	previous, err := cat.Previous(ref.ID)
+	return Recorded{Follows: previous != nil}, err
 }
 
 // tidy removes what only a running backup needs.

@@ -43,7 +43,8 @@ func oneBackup(t *testing.T) (*Catalogue, *catalog.Catalog, Ref) {
 func TestTheEndOfABackupRemovesWhatKilledWritersLeft(t *testing.T) {
 	for name, end := range map[string]func(context.Context, *Catalogue, Ref) error{
 		"done": func(ctx context.Context, c *Catalogue, ref Ref) error {
-			return c.recordDone(ctx, ref, Proven{At: time.Now()})
+			_, err := c.recordDone(ctx, ref, Proven{At: time.Now()})
+			return err
 		},
 		"failed": func(ctx context.Context, c *Catalogue, ref Ref) error {
 			return c.recordFailed(ctx, ref, Failure{Message: "lost"})
@@ -76,7 +77,8 @@ func TestABackupThatIsDeletedDoesNotBecomeDone(t *testing.T) {
 	c, cat, ref := oneBackup(t)
 	require.NoError(t, cat.MarkDeleting(ref.ID))
 	require.NoError(t, cat.Condemn(ref.ID))
-	assert.Equal(t, fault.Refused, fault.KindOf(c.recordDone(t.Context(), ref, Proven{At: time.Now()})))
+	_, err := c.recordDone(t.Context(), ref, Proven{At: time.Now()})
+	assert.Equal(t, fault.Refused, fault.KindOf(err))
 	require.NoError(t, c.recordFailed(t.Context(), ref, Failure{Message: "lost"}))
 	info, err := cat.Get(ref.ID)
 	require.NoError(t, err)

@@ -122,6 +122,11 @@ type CopiedItem struct {
 	Serialized time.Duration `json:"serialized"` // all transfers added up
 }
 
+// Recorded is what is known of a backup that was declared done.
+type Recorded struct {
+	Follows bool `json:"follows"` // an older one is complete, so that no WAL is to be purged; histories of earlier versions say nothing
+}
+
 // Progress is a heartbeat's detail.
 type Progress struct {
 	What    string `json:"what"`              // in words for people

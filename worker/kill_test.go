@@ -30,6 +30,7 @@ type kind struct {
 	before   func(b *bed, t *testing.T) // may be nil
 	args     []string                   // of the command that takes the backup
 	after    func(b *bed, t *testing.T) // what else must be so afterwards; may be nil
+	follows  bool                       // an earlier backup stays, so that no WAL is purged
 }
 
 var killKinds = []kind{
@@ -68,7 +69,7 @@ var killKinds = []kind{
 		b, _ := newRentedBed(t, api, version)
 		return b
 	}, after: (*bed).oneOfEach},
-	{name: "postgres, incremental", method: config.MethodPostgres, versions: pgtest.Versions()[1:],
+	{name: "postgres, incremental", method: config.MethodPostgres, versions: pgtest.Versions()[1:], follows: true,
 		before: (*bed).changed, args: []string{"--incremental", "latest-full"}, bed: func(t *testing.T, version string) *bed {
 			b := newBed(t, config.MethodPostgres, version, "summarize_wal = on")
 			b.backup(t)
@@ -94,9 +95,9 @@ func (s scenario) String() string {
 const duringCopy = "during:copy"
 
 // steps are the activities of a backup, in order.
-func steps(method string) []string {
+func (k kind) steps() []string {
 	copying := "CopyFiles"
-	switch method {
+	switch k.method {
 	case config.MethodPostgres:
 		copying = "CopyBaseBackup"
 	case config.MethodLocalToCloud:
@@ -104,14 +105,18 @@ func steps(method string) []string {
 	case config.MethodSnapshot:
 		copying = "CutSnapshots"
 	}
-	return []string{"PlanBackup", "CreateBackup", "StartBackup", "HoldSession", "RecordBegin", copying, "StopBackup", "RecordCopied", "WaitForWAL", "ProveBackup", "RecordDone", "PurgeWAL"}
+	steps := []string{"PlanBackup", "CreateBackup", "StartBackup", "HoldSession", "RecordBegin", copying, "StopBackup", "RecordCopied", "WaitForWAL", "ProveBackup", "RecordDone"}
+	if !k.follows {
+		steps = append(steps, "PurgeWAL")
+	}
+	return steps
 }
 
 // scenarios are all kills that can hit something.
 func (k kind) scenarios(version string) []scenario {
 	var out []scenario
 	add := func(victim, point string) { out = append(out, scenario{k.name, version, victim, point}) }
-	for i, step := range steps(k.method) {
+	for i, step := range k.steps() {
 		for _, when := range []string{"before:", "after:"} {
 			if step == "HoldSession" && when == "after:" {
 				continue // its end is that of StopBackup

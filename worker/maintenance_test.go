@@ -79,7 +79,7 @@ func TestMaintenanceFinishesWhatWaitedForWAL(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, config.MethodLocalRsync, pgtest.Versions()[1])
 	b.Configure(t, config.MethodLocalRsync, "holdfast_wal_wait = 1s", "holdfast_maintenance_interval = 24h")
-	for _, point := range []string{"after:ArchiveArrived", "before:ProveBackup", "after:RecordDone"} {
+	for _, point := range []string{"after:ArchiveArrived", "before:ProveBackup", "after:RecordDone", "before:PurgeWAL", "after:PurgeWAL"} {
 		t.Run(point, func(t *testing.T) {
 			before := b.count(t)
 			waiting := b.late(t)[0]
@@ -112,7 +112,7 @@ func TestMaintenanceFinishesWhatWaitedForWAL(t *testing.T) {
 func TestMaintenanceIsFinishedWhateverIsKilled(t *testing.T) {
 	t.Parallel()
 	steps := map[string]string{"ProveBackup": "copy"}
-	for _, step := range []string{"ArchiveArrived", "EndAbandoned", "ReadyToProve", "RecordDone", "PurgeWAL", "RecordFailed", "ApplyRetention", "SweepLeftovers"} {
+	for _, step := range []string{"ArchiveArrived", "EndAbandoned", "ReadyToProve", "RecordDone", "RecordFailed", "ApplyRetention", "SweepLeftovers"} {
 		steps[step] = "workflow"
 	}
 	for _, when := range []string{"before", "after"} {

@@ -104,18 +104,26 @@ func (r *run) finish(ctx workflow.Context) error {
 		r.res.Warnings = append(r.res.Warnings, w)
 	}
 	var c *activities.Catalogue
-	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, light("declares the backup done", r.plan)), c.RecordDone, r.ref, proof).Get(ctx, nil); err != nil {
+	var recorded activities.Recorded
+	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, light("declares the backup done", r.plan)), c.RecordDone, r.ref, proof).Get(ctx, &recorded); err != nil {
 		return err
 	}
 	r.res.Status = backup.Done
-	r.view.phase(ctx, "purge", "Removes WAL that no backup needs.")
-	// The backup is done whatever becomes of old WAL.
-	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, light("removes WAL that no backup needs", r.plan)), w.PurgeWAL, r.ref).Get(ctx, &r.res.Purged); err != nil && !temporal.IsCanceledError(err) {
-		r.res.Warnings = append(r.res.Warnings, "Old WAL was not removed: "+activities.Fault("purge WAL", r.req.Server, err).Error())
+	if !recorded.Follows {
+		r.purge(ctx)
 	}
 	r.catchUp(ctx)
 	r.view.phase(ctx, "done", "**Done**: "+proof.String())
 	return nil
+}
+
+// purge removes WAL that no backup needs. The backup is done whatever becomes of that.
+func (r *run) purge(ctx workflow.Context) {
+	r.view.phase(ctx, "purge", "Removes WAL that no backup needs.")
+	var w *activities.WAL
+	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, light("removes WAL that no backup needs", r.plan)), w.PurgeWAL, r.ref).Get(ctx, &r.res.Purged); err != nil && !temporal.IsCanceledError(err) {
+		r.res.Warnings = append(r.res.Warnings, "Old WAL was not removed: "+activities.Fault("purge WAL", r.req.Server, err).Error())
+	}
 }
 
 func (r *run) runScriptsBefore(ctx workflow.Context) error {

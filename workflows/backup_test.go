@@ -51,7 +51,6 @@ func newStage(t *testing.T, plan activities.Plan) *stage {
 	s.OnActivity("RecordBegin", mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(nil).Maybe()
 	s.OnActivity("RecordCopied", mock.Anything, mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(nil).Maybe()
 	s.OnActivity("ProveBackup", mock.Anything, mock.Anything).Return(activities.Proven{Files: 3}, nil).Maybe()
-	s.OnActivity("RecordDone", mock.Anything, mock.Anything, mock.Anything).Return(nil).Maybe()
 	s.OnActivity("PurgeWAL", mock.Anything, mock.Anything).Return(nil, nil).Maybe()
 	s.OnActivity("AbortSession", mock.Anything, mock.Anything).Return(nil).Maybe()
 	s.OnActivity("AbortCopy", mock.Anything, mock.Anything).Return(nil).Maybe()
@@ -81,6 +80,7 @@ func (s *stage) good() *stage {
 	s.OnActivity("StopBackup", mock.Anything, mock.Anything).Return(activities.StoppedSession{Found: true}, nil).Maybe()
 	s.OnActivity("LookupStop", mock.Anything, mock.Anything).Return(activities.StoppedSession{}, nil).Maybe()
 	s.OnActivity("WaitForWAL", mock.Anything, mock.Anything, mock.Anything).Return(true, nil).Maybe()
+	s.OnActivity("RecordDone", mock.Anything, mock.Anything, mock.Anything).Return(activities.Recorded{}, nil).Maybe()
 	return s
 }
 
@@ -311,6 +311,15 @@ func TestTheDeadlineEndsAStormyBackup(t *testing.T) {
 	}
 	if n := s.count("StartBackup"); n < 20 || n > 25 {
 		t.Errorf("%d attempts in 24 hours", n)
+	}
+}
+
+func TestABackupThatFollowsAnotherPurgesNoWAL(t *testing.T) {
+	s := newStage(t, native)
+	s.OnActivity("RecordDone", mock.Anything, mock.Anything, mock.Anything).Return(activities.Recorded{Follows: true}, nil)
+	res, err := s.good().run(t)
+	if err != nil || res.Status != backup.Done || s.count("RecordDone") != 1 || s.count("PurgeWAL") != 0 {
+		t.Errorf("%+v, %v, %v", res, err, s.calls)
 	}
 }
 

@@ -148,14 +148,18 @@ func (m *maintenance) prove(ctx workflow.Context, id backup.ID) {
 		m.warn("records the failure of backup "+string(id), err)
 		return
 	}
+	var recorded activities.Recorded
 	if err == nil {
-		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, step("declares backup "+string(id)+" done")), c.RecordDone, ref, proof).Get(ctx, nil)
+		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, step("declares backup "+string(id)+" done")), c.RecordDone, ref, proof).Get(ctx, &recorded)
 	}
 	if err != nil {
 		m.warn("proves backup "+string(id), err)
 		return
 	}
 	m.res.Proved = append(m.res.Proved, id)
+	if recorded.Follows {
+		return
+	}
 	var purged []string
 	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, step("removes WAL that no backup needs")), w.PurgeWAL, ref).Get(ctx, &purged)
 	if err != nil && !temporal.IsCanceledError(err) {
