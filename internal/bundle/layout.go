@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/frame"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 )
 
@@ -72,7 +73,7 @@ func (l *layout) add(piece []byte) error {
 	if err := l.grow(int64(len(piece))); err != nil {
 		return err
 	}
-	l.data = append(l.data, piece...)
+	l.data = append(l.room(len(piece)), piece...)
 	return l.sendFull()
 }
 
@@ -175,7 +176,7 @@ func (l *layout) fetch() error {
 	} else {
 		l.holes = append(l.holes, hole{len(l.data), l.first, l.first + 1})
 	}
-	l.data = slices.Grow(l.data, int(size))[:len(l.data)+int(size)]
+	l.data = l.room(int(size))[:len(l.data)+int(size)]
 	l.first++
 	return l.sendFull()
 }
@@ -220,6 +221,16 @@ func (l *layout) grow(size int64) (err error) {
 	l.strands[len(l.strands)-1].data += int(size)
 	l.length += size
 	return nil
+}
+
+// room is the data with room for n bytes more. It doubles, up to the longest part, because each
+// growth copies all of it into memory that the kernel must clear.
+func (l *layout) room(n int) []byte {
+	if cap(l.data)-len(l.data) >= n {
+		return l.data
+	}
+	most := int(l.size(l.number+1)) + frame.MaxRun
+	return slices.Grow(l.data, max(n, min(2*cap(l.data), most)-len(l.data)))
 }
 
 func (l *layout) sendFull() error {

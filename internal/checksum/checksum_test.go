@@ -39,3 +39,12 @@ func TestLong(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkJoin joins what the segments of a large object are joined of.
+func BenchmarkJoin(b *testing.B) {
+	sum, length := uint32(0x12345678), int64(100_001)
+	for b.Loop() {
+		sum = checksum.Join(crc32.Castagnoli, sum, sum, length)
+		length = length%1_000_000 + 37_199
+	}
+}
