@@ -95,7 +95,9 @@ func strideOf(trees []Tree, prev *Plan) int {
 }
 
 // Cut packs the trees' files into volumes of at most limit. A file that is larger
-// stands alone. With a previous plan of the same limit each file stays where it was
+// stands alone. Small files and large ones have volumes of their own where they are not few: some
+// small file changes before every backup, and an unchanged volume is copied by one request.
+// With a previous plan of the same limit each file stays where it was
 // while there is room, and what is new goes into volumes that change anyway, then
 // into sparse or new ones. So no more volumes get another list of files than twice
 // as many as files came, went or changed their size, and two; the same files make the
@@ -122,8 +124,8 @@ type packer struct {
 	limit int64
 	tree  string
 	bins  []*bin
-	where map[string]*bin // of files that stay
-	open  vacancies       // bins that take files
+	where map[string]*bin  // of files that stay
+	open  [kinds]vacancies // bins that take files
 }
 
 // bin is a volume in the making.
@@ -131,6 +133,24 @@ type bin struct {
 	files   []File
 	size    int64
 	changed bool // its list is not the previous plan's
+}
+
+// kinds of files have bins of their own: small ones, and large ones.
+const kinds = 2
+
+func (f File) kind() int {
+	if f.large() {
+		return 1
+	}
+	return 0
+}
+
+// kind is that of the largest file.
+func (b *bin) kind() int {
+	if slices.ContainsFunc(b.files, File.large) {
+		return 1
+	}
+	return 0
 }
 
 func (b *bin) add(f File) {
@@ -199,36 +219,44 @@ func (k *packer) shrink(b *bin, grown []grownFile) {
 func (k *packer) place(files []File) {
 	for _, b := range k.bins {
 		if b.changed || b.size < k.limit/sparse {
-			k.open.add(b, k.limit-b.size)
+			k.open[b.kind()].add(b, k.limit-b.size)
 		}
 	}
 	for _, f := range files {
 		if k.where[f.Path] != nil {
 			continue
 		}
-		b := k.open.take(f.takes())
+		open := &k.open[f.kind()]
+		b := open.take(f.takes())
 		if b == nil {
 			b = &bin{}
 			k.bins = append(k.bins, b)
-			k.open.add(b, k.limit-f.takes())
+			open.add(b, k.limit-f.takes())
 		}
 		b.add(f)
 	}
 }
 
-// join leaves no two sparse bins.
+// join leaves no two sparse bins of a kind, and none of the other one that are sparse together.
 func (k *packer) join() {
-	var into *bin
+	k.merge(k.limit, (*bin).kind)
+	k.merge(k.limit/sparse-1, func(*bin) int { return 0 })
+}
+
+// merge joins sparse bins of one sort while they take no more than most.
+func (k *packer) merge(most int64, sort func(*bin) int) {
+	var into [kinds]*bin
 	k.bins = slices.DeleteFunc(k.bins, func(b *bin) bool {
 		if b.size >= k.limit/sparse {
 			return false
 		}
-		if into == nil || into.size+b.size > k.limit {
-			into = b
+		first := &into[sort(b)]
+		if *first == nil || (*first).size+b.size > most {
+			*first = b
 			return false
 		}
 		for _, f := range b.files {
-			into.add(f)
+			(*first).add(f)
 		}
 		return true
 	})

@@ -86,7 +86,7 @@ func checkPlan(t *testing.T, p *Plan, trees ...map[string]int64) {
 		maps.Copy(all, files)
 	}
 	numbers, seen := map[string]int{}, map[string]int64{}
-	small := map[string]int{}
+	small := map[string][]Volume{}
 	for _, v := range p.Volumes {
 		numbers[v.Tree]++
 		require.Equal(t, numbers[v.Tree], v.Number)
@@ -95,7 +95,7 @@ func checkPlan(t *testing.T, p *Plan, trees ...map[string]int64) {
 			require.LessOrEqual(t, v.Size(), p.Limit)
 		}
 		if v.Size() < p.Limit/sparse {
-			small[v.Tree]++
+			small[v.Tree] = append(small[v.Tree], v)
 		}
 		large := false
 		for _, f := range v.Files {
@@ -107,9 +107,29 @@ func checkPlan(t *testing.T, p *Plan, trees ...map[string]int64) {
 		}
 	}
 	require.True(t, maps.Equal(all, seen), "every file has its place, and its size")
-	for name, n := range small {
-		require.LessOrEqual(t, n, 1, name)
+	for name, of := range small {
+		require.LessOrEqual(t, len(of), kinds, name)
+		if len(of) == kinds {
+			require.GreaterOrEqual(t, of[0].Size()+of[1].Size(), p.Limit/sparse, name)
+			require.NotEqual(t, (&bin{files: of[0].Files}).kind(), (&bin{files: of[1].Files}).kind(), name)
+		}
 	}
+}
+
+// TestSmallFilesAreApart: what changes before every backup does not lie with what is copied as it is.
+func TestSmallFilesAreApart(t *testing.T) {
+	const mb = 1 << 20
+	files := map[string]int64{"base/5/large": 190 * mb, "base/5/middle": 2 * mb}
+	for i := range 60 {
+		files[fmt.Sprintf("base/5/%d", i)] = mb - 1
+	}
+	p := Cut([]Tree{tree("data", files), tree("16384", map[string]int64{"PG_15_1/5/7": 5 * mb, "PG_15_1/5/8": 8192})}, SmallestLimit, nil)
+	checkPlan(t, p, files, map[string]int64{"PG_15_1/5/7": 5 * mb, "PG_15_1/5/8": 8192})
+	var got []string
+	for _, v := range p.Volumes {
+		got = append(got, fmt.Sprintf("%s %d %v", v.Name(), len(v.Files), v.Files[0].large() == v.Files[len(v.Files)-1].large()))
+	}
+	assert.Equal(t, []string{"data_0001.tar 60 true", "data_0002.tar 2 true", "16384_0001.tar 2 false"}, got)
 }
 
 func lists(p *Plan) map[string]bool {
