@@ -306,8 +306,9 @@ func (c *Catalogue) recordDone(ctx context.Context, ref Ref, p Proven) (Recorded
 	if err := tidy(cat, ref.ID); err != nil {
 		return Recorded{}, err
 	}
+	// The backup is done, also where others cannot be read: then the purge says so.
 	previous, err := cat.Previous(ref.ID)
-	return Recorded{Follows: previous != nil}, err
+	return Recorded{Follows: err == nil && previous != nil}, nil
 }
 
 // tidy removes what only a running backup needs.

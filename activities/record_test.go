@@ -71,6 +71,18 @@ func TestTheEndOfABackupRemovesWhatKilledWritersLeft(t *testing.T) {
 	}
 }
 
+// Only the first good backup of a server is followed by a purge.
+func TestABackupKnowsWhetherItFollowsAnother(t *testing.T) {
+	c, cat, ref := oneBackup(t)
+	older := backup.ID("20261123T193756")
+	for status, follows := range map[backup.Status]bool{backup.Failed: false, backup.Done: true} {
+		require.NoError(t, cat.Save(&backupinfo.Info{ID: older, ServerName: "main", Status: status}))
+		got, err := c.recordDone(t.Context(), ref, Proven{At: time.Now()})
+		require.NoError(t, err)
+		assert.Equal(t, follows, got.Follows, status)
+	}
+}
+
 // A proof that ends after somebody has begun to delete the backup makes no
 // backup of what is left.
 func TestABackupThatIsDeletedDoesNotBecomeDone(t *testing.T) {
