@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
@@ -33,12 +35,20 @@ func (s *Survey) RecordsSnapshots(id backup.ID) (bool, error) {
 // Survey lists the catalogue's directories. Who asks more than one question of a large
 // catalogue asks one survey.
 func (c *Catalog) Survey() (*Survey, error) {
-	meta, err := namesIn(c.MetaDir)
-	if err != nil {
+	s := &Survey{c: c}
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		s.meta, err = namesIn(c.MetaDir)
+		return err
+	})
+	g.Go(func() (err error) {
+		s.base, err = namesIn(c.BaseDir)
+		return err
+	})
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	base, err := namesIn(c.BaseDir)
-	return &Survey{c, meta, base}, err
+	return s, nil
 }
 
 // List is Survey.List of now.
@@ -224,14 +234,17 @@ func contentOf(path string) (string, error) {
 		if err != nil {
 			return "", &fs.PathError{Op: "read", Path: path, Err: err}
 		}
-		if n == 0 {
+		buf = buf[:len(buf)+n]
+		switch whole := len(buf) < cap(buf) && bytes.HasSuffix(buf, newline); {
+		case n == 0, whole: // to ask whether more follows would cost as much as the first read
 			return string(buf), nil
-		}
-		if buf = buf[:len(buf)+n]; len(buf) == cap(buf) {
+		case len(buf) == cap(buf):
 			buf = slices.Grow(buf, len(buf))
 		}
 	}
 }
+
+var newline = []byte{'\n'}
 
 func retried(call func() (int, error)) (int, error) {
 	for {
