@@ -115,6 +115,15 @@ func (l *layout) lacks() int64 { return l.least() - l.length }
 // leans reports whether the part, though it is too short, can be one with the end of what is held.
 func (l *layout) leans() bool { return l.weaves && l.held.Length > 0 && l.lacks() > worthwhile }
 
+// price is what weaving old pieces into the part must save, in bytes. It takes more joins where the object
+// begins: data there has nothing before it that makes it long enough.
+func (l *layout) price() int64 {
+	if l.number == 0 && l.held.Length == 0 && len(l.strands) == 1 && l.strands[0].data > 0 {
+		return 2 * worthwhile
+	}
+	return worthwhile
+}
+
 // release emits what is held.
 func (l *layout) release() error {
 	if l.held.Length == 0 {
@@ -135,7 +144,7 @@ func (l *layout) settle(last bool) error {
 			return nil
 		}
 		complete := l.length > 0 && (l.lacks() <= 0 || l.leans())
-		weave := l.weaves && rest >= worthwhile
+		weave := l.weaves && rest >= l.price()
 		var err error
 		switch {
 		case l.copies && (last || rest >= l.least()) && (complete || l.length == 0):

@@ -58,3 +58,42 @@ func TestLargeObjectsHaveNotTooManyParts(t *testing.T) {
 		}
 	}
 }
+
+// TestFewJoinsAtTheBeginning: of an object whose first piece and another one near it are new, what is
+// between them is sent, unless that is long; what follows is joined.
+func TestFewJoinsAtTheBeginning(t *testing.T) {
+	const mega = 1 << 20
+	for _, c := range []struct{ between, strands int }{{1, 2}, {2, 4}, {3, 4}} {
+		old := &places{offsets: []int64{0, 100}}
+		for i := range int64(20) {
+			old.offsets = append(old.offsets, 100+(i+1)*mega)
+		}
+		var first *part
+		l := layout{old: old, copies: true, weaves: true,
+			size:   func(number int) int64 { return objstore.PartSize(0, number) },
+			buffer: func() ([]byte, error) { return nil, nil },
+			emit: func(p part) error {
+				if first == nil {
+					first = &p
+				}
+				return nil
+			}}
+		must := func(err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(l.add(make([]byte, 100)))
+		for piece := range c.between {
+			must(l.same(1 + piece))
+		}
+		must(l.add(make([]byte, mega/2)))
+		for piece := 2 + c.between; piece < 21; piece++ {
+			must(l.same(piece))
+		}
+		must(l.finish())
+		if len(first.strands) != c.strands {
+			t.Errorf("%d MiB between: %d strands, not %d", c.between, len(first.strands), c.strands)
+		}
+	}
+}

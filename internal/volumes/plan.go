@@ -14,7 +14,7 @@ const (
 	// smallestStride is the size of a large file's segments in all but huge clusters: one
 	// changed page has a segment compressed and sent, and each takes some 75 bytes of the
 	// records.
-	smallestStride = 1 << 20
+	smallestStride = 512 << 10
 	// mostSegments is how many segments make a stride double, up to SegmentSize.
 	mostSegments = 4 << 20
 	// sparse is the part of the limit below which volumes are joined.
