@@ -232,13 +232,13 @@ func (l *layout) grow(size int64) (err error) {
 	return nil
 }
 
-// room is the data with room for n bytes more. It doubles, up to the longest part, because each
-// growth copies all of it into memory that the kernel must clear.
+// room is the data with room for n bytes more. It doubles, up to the longest part if what follows is
+// not much longer, because each growth copies all of it into memory that the kernel must clear.
 func (l *layout) room(n int) []byte {
 	if cap(l.data)-len(l.data) >= n {
 		return l.data
 	}
-	most := int(l.size(l.number+1)) + frame.MaxRun
+	most := int(l.size(l.number+1)) + min(2*n, frame.MaxRun)
 	return slices.Grow(l.data, max(n, min(2*cap(l.data), most)-len(l.data)))
 }
 

@@ -72,7 +72,7 @@ func (r *Reader) archive(ctx context.Context, emit func(Segment) error, fill fun
 	if err := a.end(); err != nil {
 		return Result{}, err
 	}
-	if err := a.reserve(len(trailer)); err != nil {
+	if err := a.begin(len(trailer)); err != nil {
 		return Result{}, err
 	}
 	a.buf = append(a.buf, trailer[:]...)
@@ -199,7 +199,7 @@ func (a *archive) content(m *Member, content []byte, o owner) error {
 	m.Segment = a.index
 	for len(content) > 0 {
 		n := min(len(content), a.stride)
-		if err := a.reserve(SegmentSize); err != nil {
+		if err := a.begin(n); err != nil {
 			return err
 		}
 		a.buf = append(a.buf, content[:n]...)
@@ -218,7 +218,7 @@ func (a *archive) alone(head []byte) error {
 	if err := a.end(); err != nil {
 		return err
 	}
-	if err := a.reserve(len(head)); err != nil {
+	if err := a.begin(len(head)); err != nil {
 		return err
 	}
 	a.buf = append(a.buf, head...)
@@ -240,7 +240,7 @@ func (a *archive) large(m *Member, src *source, pages *pageCheck) error {
 			return fault.Wrap(fault.Cancelled, "read", src.path, context.Cause(a.ctx))
 		}
 		want := int(min(m.Size-at, int64(a.stride)))
-		if err := a.reserve(SegmentSize); err != nil {
+		if err := a.begin(want); err != nil {
 			return err
 		}
 		a.buf = a.buf[:want]

@@ -53,14 +53,14 @@ func NewBuffers(n int) *Buffers {
 	return b
 }
 
-// get waits until there is room.
-func (b *Buffers) get(ctx context.Context) ([]byte, error) {
+// get waits until there is room, for n bytes.
+func (b *Buffers) get(ctx context.Context, n int) ([]byte, error) {
 	select {
 	case <-ctx.Done():
 		return nil, fault.Wrap(fault.Cancelled, "read", "the cluster's files", context.Cause(ctx))
 	case buf := <-b.free:
-		if buf == nil {
-			buf = make([]byte, 0, SegmentSize)
+		if cap(buf) < n {
+			buf = make([]byte, 0, n)
 		}
 		return buf, nil
 	}
@@ -85,12 +85,24 @@ func (s *stream) reserve(n int) error {
 			return err
 		}
 	}
-	if s.buf == nil {
-		var err error
-		s.buf, err = s.buffers.get(s.ctx)
+	return s.take(SegmentSize)
+}
+
+// begin lets n bytes come into a new segment.
+func (s *stream) begin(n int) error {
+	if err := s.cut(); err != nil {
 		return err
 	}
-	return nil
+	return s.take(n)
+}
+
+// take sees to it that there is a buffer. One that is larger than its segments makes the runtime believe
+// that more memory is in use, and lets as much garbage wait.
+func (s *stream) take(n int) (err error) {
+	if s.buf == nil {
+		s.buf, err = s.buffers.get(s.ctx, n)
+	}
+	return err
 }
 
 // cut ends the segment, if it has anything.
