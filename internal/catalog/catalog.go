@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -28,12 +29,12 @@ func Open(l Layout) *Catalog { return &Catalog{l, nowhere{}} }
 
 // InfoPath is the record of a backup.
 func (c *Catalog) InfoPath(id backup.ID) string {
-	return c.MetaDir + "/" + string(id) + infoSuffix
+	return filepath.Join(c.MetaDir, string(id)+infoSuffix)
 }
 
 // legacyPath is where Barman before 3.13.2 kept a backup.info.
 func (c *Catalog) legacyPath(id backup.ID) string {
-	return c.BackupDirOf(id) + "/backup.info"
+	return filepath.Join(c.BackupDirOf(id), "backup.info")
 }
 
 // Get returns one backup.

@@ -47,7 +47,7 @@ func (l Layout) EnsureDirs() error {
 func (l Layout) XlogDB() string { return filepath.Join(l.XlogDBDir, l.Server+"-xlog.db") }
 
 // BackupDirOf holds everything of one backup but its backup.info.
-func (l Layout) BackupDirOf(id backup.ID) string { return l.BaseDir + "/" + string(id) }
+func (l Layout) BackupDirOf(id backup.ID) string { return filepath.Join(l.BaseDir, string(id)) }
 
 // DataDir is the image of the data directory.
 func (l Layout) DataDir(id backup.ID) string {

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"path/filepath"
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
@@ -56,7 +57,7 @@ func (s *Survey) marked() map[backup.ID]bool {
 	legacy := make([]bool, len(s.base))
 	atOnce(len(s.base), func(i int) {
 		_, err := backup.ParseID(s.base[i])
-		legacy[i] = err == nil && exists(s.c.BackupDirOf(backup.ID(s.base[i]))+"/annotations")
+		legacy[i] = err == nil && exists(filepath.Join(s.c.BaseDir, s.base[i], "annotations"))
 	})
 	for i, name := range s.base {
 		if legacy[i] {

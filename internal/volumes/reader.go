@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -46,6 +47,7 @@ type Result struct {
 func (r *Reader) Volume(ctx context.Context, root string, v Volume, emit func(Segment) error) (Result, error) {
 	return r.archive(ctx, emit, func(a *archive) error {
 		a.knows = r.Known
+		a.res.Members = slices.Grow(a.res.Members, len(v.Files))
 		for _, f := range v.Files {
 			there, err := a.file(f.Path, filepath.Join(root, f.Path))
 			if err != nil {
