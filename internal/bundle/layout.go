@@ -239,7 +239,9 @@ func (l *layout) room(n int) []byte {
 		return l.data
 	}
 	most := int(l.size(l.number+1)) + min(2*n, frame.MaxRun)
-	return slices.Grow(l.data, max(n, min(2*cap(l.data), most)-len(l.data)))
+	grown := make([]byte, len(l.data), max(len(l.data)+n, min(2*cap(l.data), most)))
+	copy(grown, l.data)
+	return grown
 }
 
 func (l *layout) sendFull() error {

@@ -62,7 +62,7 @@ type Options struct {
 func (o Options) Memory() int64 {
 	workers, senders := o.parallel()
 	part := objstore.PartSize(o.PartSize, 1) + frame.MaxRun
-	return int64(workers+1)*frame.MaxRun + int64(senders+1)*(part+part/4) + insiders*little // as slices grow
+	return int64(workers+1)*frame.MaxRun + int64(senders+1)*part + insiders*little
 }
 
 func (o Options) parallel() (workers, senders int) { return max(o.Workers, 1), max(o.Senders, 1) }
