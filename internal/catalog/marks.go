@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"path/filepath"
 	"strings"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
@@ -55,9 +54,11 @@ func (s *Survey) marked() map[backup.ID]bool {
 		}
 	}
 	legacy := make([]bool, len(s.base))
+	base := opened(s.c.BaseDir)
+	defer base.close()
 	atOnce(len(s.base), func(i int) {
 		_, err := backup.ParseID(s.base[i])
-		legacy[i] = err == nil && exists(filepath.Join(s.c.BaseDir, s.base[i], "annotations"))
+		legacy[i] = err == nil && base.has(s.base[i]+"/annotations")
 	})
 	for i, name := range s.base {
 		if legacy[i] {

@@ -17,6 +17,8 @@ func (s *Survey) Orphans(backups []*backupinfo.Info) (map[backup.ID]bool, error)
 		have[name] = true
 	}
 	lost, errs := make([]bool, len(backups)), make([]error, len(backups))
+	base := opened(s.c.BaseDir)
+	defer base.close()
 	atOnce(len(backups), func(i int) {
 		b := backups[i]
 		switch {
@@ -24,7 +26,7 @@ func (s *Survey) Orphans(backups []*backupinfo.Info) (map[backup.ID]bool, error)
 		case !have[string(b.ID)]:
 			lost[i] = true
 		default:
-			lost[i], errs[i] = s.c.recordOnly(b.ID)
+			lost[i], errs[i] = s.c.recordOnly(base, b.ID)
 		}
 	})
 	out := map[backup.ID]bool{}
@@ -38,9 +40,9 @@ func (s *Survey) Orphans(backups []*backupinfo.Info) (map[backup.ID]bool, error)
 
 // recordOnly reports whether a backup's directory holds nothing but a record
 // of the legacy place.
-func (c *Catalog) recordOnly(id backup.ID) (bool, error) {
+func (c *Catalog) recordOnly(base directory, id backup.ID) (bool, error) {
 	legacy := c.legacyPath(id)
-	if !exists(legacy) {
+	if !base.has(string(id) + "/backup.info") {
 		return false, nil
 	}
 	names, err := namesIn(c.BackupDirOf(id))
