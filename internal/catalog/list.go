@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -230,7 +229,8 @@ type directory struct {
 	path string
 }
 
-// opened is a directory until it is closed. Of one that cannot be opened nothing is found; the error says why.
+// opened is a directory until it is closed. In one that cannot be opened names are looked up by their whole path,
+// whose errors say why.
 func opened(path string) directory {
 	fd, err := retried(func() (int, error) { return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
 	if err != nil {
@@ -262,7 +262,7 @@ func (d directory) content(name string) (string, error) {
 	at, path := d.at(name)
 	pooled := buffers.Get().(*[]byte)
 	defer buffers.Put(pooled)
-	fd, err := retried(func() (int, error) { return unix.Openat(at, path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	fd, err := retried(func() (int, error) { return unix.Openat(at, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return "", &fs.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -276,17 +276,14 @@ func (d directory) content(name string) (string, error) {
 		if err != nil {
 			return "", &fs.PathError{Op: "read", Path: path, Err: err}
 		}
-		buf = buf[:len(buf)+n]
-		switch whole := len(buf) < cap(buf) && bytes.HasSuffix(buf, newline); {
-		case n == 0, whole: // to ask whether more follows would cost as much as the first read
+		if n == 0 {
 			return string(buf), nil
-		case len(buf) == cap(buf):
+		}
+		if buf = buf[:len(buf)+n]; len(buf) == cap(buf) {
 			buf = slices.Grow(buf, len(buf))
 		}
 	}
 }
-
-var newline = []byte{'\n'}
 
 func retried(call func() (int, error)) (int, error) {
 	for {
