@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/highwayhash"
+
 	"github.com/holdfast-pg/holdfast/internal/bundle"
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -231,6 +233,9 @@ func check(t testing.TB, store objstore.Store, r *bundle.Record, c frame.Codec, 
 	for i, s := range r.Segments {
 		if s.SHA256 != lanes.Sum(segments[i]) || s.Sum.Size != int64(len(segments[i])) {
 			t.Errorf("%s: segment %d has another content in the record", c, i)
+		}
+		if !r.Stream && s.Tag != highwayhash.Sum128(segments[i], r.TagKey[:]) {
+			t.Errorf("%s: segment %d has another content's tag", c, i)
 		}
 	}
 	if err := bundle.Verify(t.Context(), store, r, 2); err != nil {
@@ -499,6 +504,16 @@ func TestOtherRecords(t *testing.T) {
 		t.Error("a segment was found by another hash")
 	}
 	check(t, disk, r, codecOf(t, "lz4"), segments)
+	untagged := withoutTags(lz4)
+	if err := bundle.Verify(t.Context(), disk, untagged, 1); err != nil {
+		t.Errorf("segments without tags: %v", err)
+	}
+	store = watch(disk)
+	r = write(t, store, "tagged", segments, bundle.Options{Codec: codecOf(t, "lz4"), Old: untagged})
+	if store.copied.Load() > 0 {
+		t.Error("a segment was found by the tag that it does not have")
+	}
+	check(t, disk, r, codecOf(t, "lz4"), segments)
 	newer := *lz4
 	newer.Hash = "thirds"
 	if err := bundle.Verify(t.Context(), disk, &newer, 1); !fault.Is(err, fault.Tool) || !strings.Contains(err.Error(), `"thirds"`) || fault.HintOf(err) == "" {
@@ -546,6 +561,47 @@ func hashedWhole(r *bundle.Record, segments [][]byte) *bundle.Record {
 		whole.Segments[i].SHA256 = sha256.Sum256(segments[i])
 	}
 	return &whole
+}
+
+// withoutTags is what a record was before there were tags.
+func withoutTags(r *bundle.Record) *bundle.Record {
+	earlier := *r
+	earlier.TagKey, earlier.Segments = nil, slices.Clone(r.Segments)
+	for i := range earlier.Segments {
+		earlier.Segments[i].Tag = bundle.Tag{}
+	}
+	return &earlier
+}
+
+// TestTagKeys are handed on with what is used again, and are those of one object otherwise.
+func TestTagKeys(t *testing.T) {
+	disk, c := directory(t), codecOf(t, "lz4")
+	segments := segmentsOf([]int{100, 200}, 1)
+	first := write(t, disk, "first", segments, bundle.Options{Codec: c})
+	if again := write(t, disk, "again", segments, bundle.Options{Codec: c, Old: first}); *again.TagKey != *first.TagKey || !slices.Equal(again.Segments, first.Segments) {
+		t.Error("the tags of what is used again are others")
+	}
+	other := write(t, disk, "other", segments, bundle.Options{Codec: c})
+	if *other.TagKey == *first.TagKey || other.Segments[0].Tag == first.Segments[0].Tag {
+		t.Error("two objects that share nothing have the same tags")
+	}
+	text, err := json.Marshal(bundle.Record{TagKey: first.TagKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read bundle.Record
+	if err := json.Unmarshal(text, &read); err != nil || *read.TagKey != *first.TagKey {
+		t.Errorf("%s: %v", text, err)
+	}
+	for _, bad := range []string{`""`, `"AAAA"`, `"!"`, `7`} {
+		if err := json.Unmarshal([]byte(`{"tag_key":`+bad+`}`), &read); err == nil {
+			t.Errorf("%s is taken for a key", bad)
+		}
+	}
+	stream := write(t, disk, "stream", segments, bundle.Options{Codec: codecOf(t, "bzip2")})
+	if stream.TagKey != nil || stream.Segments[0].Tag != (bundle.Tag{}) {
+		t.Error("what cannot be used again has tags")
+	}
 }
 
 // TestDamagedObjects are told by name, whatever byte is another one.
@@ -756,7 +812,7 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%v: %v", at, err)
 		}
 	}
-	if _, err := bundle.Write(t.Context(), disk, "y", &source{}, bundle.Options{Codec: c, Old: &bundle.Record{Key: "gone", Codec: c.String(), Hash: bundle.Lanes, Size: 11, CRC32C: 0}}); !fault.Is(err, fault.Corrupt) {
+	if _, err := bundle.Write(t.Context(), disk, "y", &source{}, bundle.Options{Codec: c, Old: &bundle.Record{Key: "gone", Codec: c.String(), Hash: bundle.Lanes, TagKey: new(bundle.TagKey), Size: 11, CRC32C: 0}}); !fault.Is(err, fault.Corrupt) {
 		t.Errorf("an empty record: %v", err)
 	}
 }
@@ -798,7 +854,7 @@ func (r *repeating) Next(context.Context) (bundle.Piece, error) {
 }
 
 func FuzzSegments(f *testing.F) {
-	f.Add([]byte("4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE\n5 0 0 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA fe\n"))
+	f.Add([]byte("4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE\n5 0 0 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA fe\n6 0 0 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA 0 AAAAAAAAAAAAAAAAAAAAAQ\n"))
 	f.Add([]byte("1 2 3 A\n-1 0 ffffffffff x y"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		read, err := bundle.ReadSegments(bytes.NewReader(data))
@@ -817,8 +873,9 @@ func FuzzSegments(f *testing.F) {
 }
 
 func TestSegmentsAreLines(t *testing.T) {
-	segments := []bundle.Segment{{Length: 9, CRC32C: 0x1f, Sum: frame.Sum{Size: 4}, SHA256: [32]byte{31: 1}}, {Sum: frame.Sum{Size: 5, CRC32: 0xfe}}}
-	const want = "4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE\n5 0 0 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA fe\n"
+	segments := []bundle.Segment{{Length: 9, CRC32C: 0x1f, Sum: frame.Sum{Size: 4}, SHA256: [32]byte{31: 1}}, {Sum: frame.Sum{Size: 5, CRC32: 0xfe}}, {Sum: frame.Sum{Size: 6}, Tag: bundle.Tag{15: 1}}}
+	const want = "4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE\n5 0 0 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA fe\n" +
+		"6 0 0 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA 0 AAAAAAAAAAAAAAAAAAAAAQ\n"
 	var out bytes.Buffer
 	if err := bundle.WriteSegments(&out, segments); err != nil || out.String() != want {
 		t.Errorf("%q, %v", out.String(), err)
@@ -826,7 +883,8 @@ func TestSegmentsAreLines(t *testing.T) {
 	if read, err := bundle.ReadSegments(strings.NewReader(want)); err != nil || !slices.Equal(read, segments) {
 		t.Errorf("%v, %v", read, err)
 	}
-	for _, bad := range []string{"4 9 1f", "4 9 1f AAAA", "x 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA g", "4", ""} {
+	for _, bad := range []string{"4 9 1f", "4 9 1f AAAA", "x 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA g", "4", "",
+		"4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA 0 AAAA", "4 9 1f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA 0 "} {
 		if _, err := bundle.ReadSegments(strings.NewReader(bad + "\n")); err == nil || !strings.Contains(err.Error(), "is no segment") {
 			t.Errorf("%s: %v", bad, err)
 		}
@@ -841,7 +899,7 @@ func TestSegmentsAreLines(t *testing.T) {
 func BenchmarkSegments(b *testing.B) {
 	var segments []bundle.Segment
 	for i := range 512 {
-		segments = append(segments, bundle.Segment{Length: 1 << 20, CRC32C: uint32(i) << 20, Sum: frame.Sum{Size: 4 << 20}, SHA256: sha256.Sum256([]byte{byte(i)})})
+		segments = append(segments, bundle.Segment{Length: 1 << 20, CRC32C: uint32(i) << 20, Sum: frame.Sum{Size: 4 << 20}, SHA256: sha256.Sum256([]byte{byte(i)}), Tag: bundle.Tag{byte(i), 1}})
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -75,7 +74,7 @@ func Write(ctx context.Context, store objstore.Store, key string, src Source, o 
 	if err := objstore.CheckKey(key); err != nil {
 		return nil, err
 	}
-	w := &writer{store: store, src: src, o: o, record: &Record{Key: key, Codec: o.Codec.String(), Hash: Lanes, Segments: []Segment{}}}
+	w := &writer{store: store, src: src, o: o, record: &Record{Key: key, Codec: o.Codec.String(), Hash: Lanes, TagKey: newTagKey(), Segments: []Segment{}}}
 	if _, parts := store.(objstore.Multipart); !parts || !o.Codec.Independent() {
 		return w.stream(ctx)
 	}
@@ -90,9 +89,9 @@ type writer struct {
 	record *Record
 	sum    frame.Sum // of the content
 
-	old    *places                   // nil when nothing is reused
-	known  map[[sha256.Size]byte]int // pieces of the old object
-	lookUp atomic.Bool               // in known
+	old    *places     // nil when nothing is reused
+	known  map[Tag]int // pieces of the old object
+	lookUp atomic.Bool // in known
 	layout layout
 	same   bool // the object is the old one
 }
@@ -107,9 +106,10 @@ func (w *writer) reuse() (err error) {
 	if w.old, err = old.check(); err != nil {
 		return err
 	}
-	w.known = make(map[[sha256.Size]byte]int, len(old.Segments))
+	w.record.TagKey = old.TagKey
+	w.known = make(map[Tag]int, len(old.Segments))
 	for i := len(old.Segments) - 1; i >= 0; i-- {
-		w.known[old.Segments[i].SHA256] = i + 1
+		w.known[old.Segments[i].Tag] = i + 1
 	}
 	_, ranges := w.store.(objstore.RangeCopier)
 	_, whole := w.store.(objstore.Copier)
@@ -289,12 +289,13 @@ func (w *writer) compress(e *frame.Encoder, s *slot) (err error) {
 		return nil
 	}
 	defer s.done()
-	s.segment = Segment{SHA256: w.record.Hash.sum(s.piece.Data)}
+	s.segment = Segment{Tag: w.record.TagKey.tag(s.piece.Data)}
 	if w.lookUp.Load() {
-		if s.old = w.known[s.segment.SHA256]; s.old != headPiece {
+		if s.old = w.known[s.segment.Tag]; s.old != headPiece {
 			return nil
 		}
 	}
+	s.segment.SHA256 = w.record.Hash.sum(s.piece.Data)
 	s.run, s.segment.Sum, err = e.Append(s.run[:0], s.piece.Data)
 	s.segment.Length, s.segment.CRC32C = int64(len(s.run)), crc32.Checksum(s.run, castagnoli)
 	return err
@@ -384,7 +385,7 @@ func (w *writer) stream(ctx context.Context) (*Record, error) {
 // pour writes the object.
 func (w *writer) pour(ctx context.Context, out io.Writer) error {
 	if !w.o.Codec.Independent() {
-		w.record.Stream = true
+		w.record.Stream, w.record.TagKey = true, nil
 		return w.one(ctx, writerFunc(func(b []byte) (int, error) {
 			w.count(b)
 			return out.Write(b)
