@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
@@ -81,6 +83,40 @@ func TestListKeepsGoodEntriesBesideBadOnes(t *testing.T) {
 	}
 	if text, err := os.ReadFile(filepath.Join(c.MetaDir, first+"-backup.info")); err != nil || !bytes.Contains(text, []byte("future=1\n")) {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// TestAPipeIsNoRecord: reading one would wait for a writer that never comes.
+func TestAPipeIsNoRecord(t *testing.T) {
+	c := newCatalog(t)
+	add(t, c, second, backup.Done, nil)
+	legacy := c.BackupDirOf(first)
+	if err := os.Mkdir(legacy, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, pipe := range []string{filepath.Join(c.MetaDir, third+"-backup.info"), filepath.Join(legacy, "backup.info")} {
+		if err := unix.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all []*backupinfo.Info
+	var warnings []string
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		all, warnings, err = c.List()
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the list waits")
+	}
+	if err != nil || len(all) != 1 || all[0].ID != second {
+		t.Errorf("%v, %v", all, err)
+	}
+	if len(warnings) != 2 || !strings.Contains(warnings[0], first) || !strings.Contains(warnings[1], third) {
+		t.Errorf("warnings %q", warnings)
 	}
 }
 

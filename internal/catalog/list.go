@@ -270,8 +270,12 @@ func (d directory) content(name string) (string, error) {
 	buf := (*pooled)[:0]
 	for {
 		n, err := retried(func() (int, error) { return unix.Read(fd, buf[len(buf):cap(buf)]) })
-		if err == nil && len(buf)+n > mostRecord {
+		switch {
+		case err != nil:
+		case len(buf)+n > mostRecord:
 			err = unix.EFBIG
+		case len(buf)+n == 0:
+			err = regular(fd)
 		}
 		if err != nil {
 			return "", &fs.PathError{Op: "read", Path: path, Err: err}
@@ -283,6 +287,18 @@ func (d directory) content(name string) (string, error) {
 			buf = slices.Grow(buf, len(buf))
 		}
 	}
+}
+
+// regular refuses what only looks like an empty file, as a pipe does to which nobody writes.
+func regular(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return errors.New("it is no regular file")
+	}
+	return nil
 }
 
 func retried(call func() (int, error)) (int, error) {
