@@ -124,8 +124,13 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, o objstore.Put
 		}
 	}
 	s.policy.Counts.Requests.Add(1)
+	return s.put(ctx, filepath.Join(s.dir, making), key, r, o)
+}
+
+// put makes an object in a directory.
+func (s *Store) put(ctx context.Context, dir, key string, r io.Reader, o objstore.PutOptions) (objstore.Object, error) {
 	var source error
-	crc, err := s.publish(key, o.IfAbsent, func(w io.Writer) (uint32, error) {
+	crc, err := s.publish(dir, key, o.IfAbsent, func(w io.Writer) (uint32, error) {
 		in := &reading{Reader: r}
 		crc, err := s.pour(ctx, w, in)
 		source = in.failed
@@ -187,10 +192,10 @@ func (s *Store) pour(ctx context.Context, w io.Writer, r io.Reader) (crc uint32,
 	}
 }
 
-// publish makes a file complete or absent. Its directory may be removed meanwhile by
-// a deletion that empties it.
-func (s *Store) publish(key string, ifAbsent bool, write func(io.Writer) (uint32, error)) (crc uint32, err error) {
-	temp, err := s.temporary()
+// publish makes a file complete or absent. It is written in dir; the directory of its name may be removed
+// meanwhile by a deletion that empties it.
+func (s *Store) publish(dir, key string, ifAbsent bool, write func(io.Writer) (uint32, error)) (crc uint32, err error) {
+	temp, err := s.temporary(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -250,13 +255,17 @@ func (s *Store) mkdirs(dir string) error {
 	return atomicfile.SyncDir(filepath.Dir(dir))
 }
 
-// temporary is a new file beside the objects.
-func (s *Store) temporary() (f *os.File, err error) {
-	dir := filepath.Join(s.dir, making)
-	err = s.in(dir, func() (err error) {
+// temporary is a new file in the directory of what is in the making, or in that of an upload.
+func (s *Store) temporary(dir string) (f *os.File, err error) {
+	create := func() (err error) {
 		f, err = os.OpenFile(filepath.Join(dir, atomicfile.TempPrefix+rand.Text()), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 		return err
-	})
+	}
+	if dir != filepath.Join(s.dir, making) {
+		err = create() // one that is gone was aborted
+	} else {
+		err = s.in(dir, create)
+	}
 	return f, err
 }
 

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -27,16 +28,27 @@ const uploadPrefix = "upload-"
 
 func (s *Store) upload(id string) string { return filepath.Join(s.dir, making, uploadPrefix+id) }
 
-// Begin implements objstore.Multipart.
+// Begin implements objstore.Multipart. The upload appears with its key, so that whatever is killed can be listed.
 func (s *Store) Begin(_ context.Context, key string) (objstore.Upload, error) {
 	u := objstore.Upload{Key: key, ID: rand.Text()}
 	if err := check(key); err != nil {
 		return u, err
 	}
 	s.policy.Counts.Requests.Add(1)
-	err := s.in(s.upload(u.ID), func() error {
-		return atomicfile.Write(filepath.Join(s.upload(u.ID), keyName), []byte(key), 0o666)
+	dir := filepath.Join(s.dir, making)
+	temp := filepath.Join(dir, atomicfile.TempPrefix+u.ID)
+	err := s.in(dir, func() error {
+		if err := os.Mkdir(temp, 0o777); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(temp, keyName), []byte(key), 0o666); err != nil {
+			return err
+		}
+		return os.Rename(temp, s.upload(u.ID))
 	})
+	if err != nil {
+		os.RemoveAll(temp)
+	}
 	return u, explain("put", key, err)
 }
 
@@ -52,7 +64,7 @@ func (s *Store) part(u objstore.Upload, number int) (*atomicfile.File, error) {
 	if number < 1 || number > objstore.MaxParts || !isID(u.ID) {
 		return nil, fault.New(fault.Usage, "put", u.Key, "there is no part %d of an upload %q", number, u.ID)
 	}
-	return atomicfile.Create(filepath.Join(s.upload(u.ID), partName(number)), 0o666)
+	return atomicfile.Create(filepath.Join(s.upload(u.ID), partName(number)), 0o600)
 }
 
 func isID(id string) bool {
@@ -118,7 +130,7 @@ func (s *Store) Complete(ctx context.Context, u objstore.Upload, parts []objstor
 		return objstore.Object{}, explain("put", u.Key, err)
 	}
 	parts = slices.SortedFunc(slices.Values(parts), func(a, b objstore.Part) int { return a.Number - b.Number })
-	crc, err := s.publish(u.Key, o.IfAbsent, func(w io.Writer) (uint32, error) {
+	crc, err := s.publish(s.upload(u.ID), u.Key, o.IfAbsent, func(w io.Writer) (uint32, error) {
 		sum := crc32.New(objstore.Castagnoli)
 		for _, p := range parts {
 			if ctx.Err() != nil {
@@ -162,12 +174,38 @@ func (s *Store) append(w io.Writer, whole io.Writer, u objstore.Upload, p objsto
 	return err
 }
 
-// Abort implements objstore.Multipart.
+// Abort implements objstore.Multipart. The key goes last: one that is killed can be aborted again.
 func (s *Store) Abort(_ context.Context, u objstore.Upload) error {
 	if !isID(u.ID) {
 		return nil
 	}
-	return explain("abort", u.Key, os.RemoveAll(s.upload(u.ID)))
+	dir := s.upload(u.ID)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return explain("abort", u.Key, err)
+	}
+	for _, e := range entries {
+		if e.Name() == keyName {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return explain("abort", u.Key, err)
+		}
+	}
+	return explain("abort", u.Key, os.RemoveAll(dir))
+}
+
+// forgotten is the age from which on nobody writes what has no key.
+const forgotten = 24 * time.Hour
+
+// sweep removes what was killed before it had a key, or, of an upload, after it.
+func sweep(path string, e fs.DirEntry) {
+	if strings.HasPrefix(e.Name(), uploadPrefix) {
+		_ = os.Remove(path) // unless there is something in it
+	}
+	if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > forgotten {
+		_ = os.RemoveAll(path)
+	}
 }
 
 // Uploads implements objstore.Multipart.
@@ -180,17 +218,20 @@ func (s *Store) Uploads(_ context.Context, prefix string) iter.Seq2[objstore.Upl
 			return
 		}
 		for _, e := range entries {
+			dir := filepath.Join(s.dir, making, e.Name())
 			id, is := strings.CutPrefix(e.Name(), uploadPrefix)
 			if !is {
+				sweep(dir, e)
 				continue
 			}
-			path := filepath.Join(s.upload(id), keyName)
+			path := filepath.Join(dir, keyName)
 			key, err := os.ReadFile(path)
 			st, serr := os.Stat(path)
-			if err = errors.Join(err, serr); err != nil {
-				if errors.Is(err, fs.ErrNotExist) {
-					continue // completed or aborted meanwhile
-				}
+			if err = errors.Join(err, serr); errors.Is(err, fs.ErrNotExist) || err == nil && len(key) == 0 {
+				sweep(dir, e) // it was completed or aborted, or the host crashed
+				continue
+			}
+			if err != nil {
 				yield(objstore.Upload{}, explain("list", path, err))
 				return
 			}
@@ -201,12 +242,17 @@ func (s *Store) Uploads(_ context.Context, prefix string) iter.Seq2[objstore.Upl
 	}
 }
 
-// Copy implements objstore.Copier.
+// Copy implements objstore.Copier. It is an upload of one piece: a killed one is found by its key.
 func (s *Store) Copy(ctx context.Context, from, to string) (objstore.Object, error) {
 	in, _, err := s.Get(ctx, from, objstore.Whole())
 	if err != nil {
 		return objstore.Object{}, err
 	}
 	defer in.Close()
-	return s.Put(ctx, to, in, objstore.PutOptions{})
+	u, err := s.Begin(ctx, to)
+	if err != nil {
+		return objstore.Object{}, err
+	}
+	object, err := s.put(ctx, s.upload(u.ID), to, in, objstore.PutOptions{})
+	return object, errors.Join(err, s.Abort(ctx, u))
 }
