@@ -248,7 +248,12 @@ func (a Archive) corrupt(err error) error {
 	if err == nil || errors.As(err, new(*interrupted)) {
 		return err
 	}
-	return fault.Wrap(fault.Corrupt, "read", a.Path, err)
+	err = fault.Wrap(fault.Corrupt, "read", a.Path, err)
+	var f *fault.Error
+	if errors.As(err, &f) && f.Kind == fault.Corrupt && f.Hint == "" {
+		return f.WithHint("it is damaged or was replaced; restore another backup, or another copy of this one")
+	}
+	return err
 }
 
 // content is a member's content; its errors name the archive.

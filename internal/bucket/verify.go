@@ -313,7 +313,7 @@ func (v *verifier) wal(ctx context.Context, b *Bucket) error {
 		v.damaged("the record: %v", err)
 	case len(lacks) == 0:
 	case len(w.objects) == 0:
-		v.result.Unproven = append(v.result.Unproven, "no WAL is kept below "+b.URL+"/"+b.wals()+": whether that is complete was not looked at")
+		v.result.Unproven = append(v.result.Unproven, "no WAL is kept below "+b.URL+"/"+b.wals()+": whether it is complete was not looked at; holdfast check-backup looks into the archive of a configured server")
 	default:
 		v.damaged("WAL that the backup needs is missing below %s: %s", b.wals(), some(lacks))
 	}
