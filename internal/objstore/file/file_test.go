@@ -206,13 +206,14 @@ func TestTheForgottenIsSwept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, f := range []string{old, fresh, filepath.Join(crashed, "key")} {
+	foreign := filepath.Join(making, "README")
+	for _, f := range []string{old, fresh, foreign, filepath.Join(crashed, "key")} {
 		if err := os.WriteFile(f, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ago := time.Now().Add(-25 * time.Hour)
-	for _, f := range []string{old, crashed} {
+	for _, f := range []string{old, crashed, foreign} {
 		if err := os.Chtimes(f, ago, ago); err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +222,7 @@ func TestTheForgottenIsSwept(t *testing.T) {
 		t.Errorf("%v, %v", u, err)
 	}
 	entries, err := os.ReadDir(making)
-	if err != nil || len(entries) != 1 || entries[0].Name() != filepath.Base(fresh) {
+	if err != nil || len(entries) != 2 || entries[0].Name() != filepath.Base(fresh) || entries[1].Name() != filepath.Base(foreign) {
 		t.Errorf("%v, %v", entries, err)
 	}
 }

@@ -221,7 +221,9 @@ func (s *Store) Uploads(_ context.Context, prefix string) iter.Seq2[objstore.Upl
 			dir := filepath.Join(s.dir, making, e.Name())
 			id, is := strings.CutPrefix(e.Name(), uploadPrefix)
 			if !is {
-				sweep(dir, e)
+				if strings.HasPrefix(e.Name(), atomicfile.TempPrefix) {
+					sweep(dir, e)
+				}
 				continue
 			}
 			path := filepath.Join(dir, keyName)
