@@ -71,6 +71,9 @@ func (l Location) String() string {
 // arnForm is a bucket that is an access point, of S3 or of an outpost.
 var arnForm = lazyregexp.New(`^arn:aws[a-z-]*:(?:s3:[a-z0-9-]*:[0-9]*:accesspoint[/:][A-Za-z0-9.-]+|s3-outposts:[a-z0-9-]+:[0-9]+:outpost[/:][A-Za-z0-9-]+[/:]accesspoint[/:][A-Za-z0-9-]+)(?:/|$)`)
 
+// schemeForm is one that is short enough to be no secret (RFC 3986, section 3.1).
+var schemeForm = lazyregexp.New(`^[a-z][a-z0-9+.-]{0,11}$`)
+
 // Hosts of Azure, in all its clouds, and of an emulator, whose URLs have the account in the path.
 var (
 	azureForm   = lazyregexp.New(`^[a-z0-9-]+(?:\.z[0-9]+)?\.blob\.(?:core\.(?:windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)|storage\.azure\.net)$`)
@@ -144,7 +147,10 @@ func ParseURL(text string) (Location, error) {
 		}
 		l.Bucket, l.Prefix, _ = strings.Cut(path, "/")
 	default:
-		return refuse("stores of its kind are not known", knownURLs)
+		if !schemeForm.MatchString(scheme) {
+			return refuse("stores of its kind are not known", knownURLs)
+		}
+		return refuse("stores of the kind "+scheme+" are not known", knownURLs)
 	}
 	if strings.ContainsAny(l.Bucket, "@:?#") && !strings.HasPrefix(l.Bucket, "arn:") {
 		return refuse("the name of its bucket has one of @ : ? #", "give the bucket alone; credentials come from the provider's own files and variables")

@@ -38,7 +38,8 @@ var locations = []struct {
 
 	{url: "", says: "no scheme"},
 	{url: "bucket/path", says: "no scheme"},
-	{url: "ftp://host/x", says: "not known"},
+	{url: "ftp://host/x", says: "of the kind ftp are not known"},
+	{url: "s3cret-and-long-enough-for-one://x", says: "of its kind are not known"},
 	{url: "s3://", says: "names no bucket"},
 	{url: "s3:///path", says: "names no bucket"},
 	{url: "s3://..", says: "names no bucket"},
