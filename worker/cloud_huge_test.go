@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/minio/highwayhash"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfast-pg/holdfast/internal/backup"
@@ -83,7 +84,8 @@ func (h *hugeBackup) must(err error) {
 func (h *hugeBackup) segment(data []byte) (bundle.Segment, []byte) {
 	run, sum, err := h.encoder.Append(nil, data)
 	h.must(err)
-	return bundle.Segment{Length: int64(len(run)), CRC32C: crc32.Checksum(run, castagnoli), Sum: sum, SHA256: lanes.Sum(data)}, run
+	return bundle.Segment{Length: int64(len(run)), CRC32C: crc32.Checksum(run, castagnoli), Sum: sum, SHA256: lanes.Sum(data),
+		Tag: highwayhash.Sum128(data, new(bundle.TagKey)[:])}, run
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -93,7 +95,7 @@ func (h *hugeBackup) volume(root string, v volumes.Volume) {
 	h.reader.Known = func(path string, now datadir.Attributes) (volumes.Stored, bool) {
 		return volumes.Stored{Member: volumes.Member{Path: path, Size: now.Size, Source: now.Identity, Read: time.Now()}, SegmentSize: h.reader.Stride}, true
 	}
-	record := &bundle.Record{Key: h.base + v.Name() + h.codec.Suffix(), Codec: h.codec.String(), Hash: bundle.Lanes}
+	record := &bundle.Record{Key: h.base + v.Name() + h.codec.Suffix(), Codec: h.codec.String(), Hash: bundle.Lanes, TagKey: new(bundle.TagKey)}
 	object := h.codec.Head()
 	var all frame.Sum
 	res, err := h.reader.Volume(h.t.Context(), root, v, func(s volumes.Segment) error {
