@@ -95,7 +95,10 @@ func decode(into []byte, text string) error {
 	if len(text) != base64Text.EncodedLen(len(into)) {
 		return io.ErrUnexpectedEOF
 	}
-	_, err := base64Text.Decode(into, []byte(text))
+	n, err := base64Text.Decode(into, []byte(text))
+	if err == nil && n < len(into) { // line breaks are left out
+		return io.ErrUnexpectedEOF
+	}
 	return err
 }
 

@@ -2,7 +2,7 @@ package bundle
 
 import (
 	"crypto/rand"
-	"fmt"
+	"errors"
 
 	"github.com/minio/highwayhash"
 )
@@ -29,7 +29,7 @@ func (k *TagKey) MarshalText() ([]byte, error) { return base64Text.AppendEncode(
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (k *TagKey) UnmarshalText(text []byte) error {
 	if err := decode(k[:], string(text)); err != nil {
-		return fmt.Errorf("%q is no key of tags", text)
+		return errors.New("the key of the tags is none") // and is not repeated
 	}
 	return nil
 }
