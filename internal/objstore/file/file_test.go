@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/objstore/file"
@@ -224,5 +226,27 @@ func TestTheForgottenIsSwept(t *testing.T) {
 	entries, err := os.ReadDir(making)
 	if err != nil || len(entries) != 2 || entries[0].Name() != filepath.Base(fresh) || entries[1].Name() != filepath.Base(foreign) {
 		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+// TestAPipeIsNoObject: reading one would wait for a writer that never comes.
+func TestAPipeIsNoObject(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, &objstore.Policy{})
+	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := s.Get(t.Context(), "pipe", objstore.Whole())
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !fault.Is(err, fault.NotFound) {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits")
 	}
 }
