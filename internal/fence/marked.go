@@ -8,10 +8,15 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/command"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
+
+// execution is how long a program may take from its start until the kernel shows
+// its arguments, on a host that swaps; there are programs that have none.
+const execution = time.Second
 
 // Child is a process of this host that was started to write under a claim.
 type Child struct {
@@ -84,15 +89,33 @@ func marked(want func(dir string) bool) ([]Child, error) {
 
 // markOf is the marker of a process, if it has one and we may read it.
 func markOf(pid int) (dir, token string, is bool) {
-	env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil || !bytes.Contains(env, []byte(MarkerEnv)) {
-		return "", "", false
-	}
-	for kv := range strings.SplitSeq(string(env), "\x00") {
-		if mark, is := strings.CutPrefix(kv, MarkerEnv+"="); is {
-			dir, token, _ := strings.Cut(mark, "|")
+	for kv := range bytes.SplitSeq(environ(pid), []byte{0}) {
+		if mark, is := bytes.CutPrefix(kv, []byte(MarkerEnv+"=")); is {
+			dir, token, _ := strings.Cut(string(mark), "|")
 			return dir, token, true
 		}
 	}
 	return "", "", false
+}
+
+// environ is the environment that a process was started with; empty where we
+// may not read it. A program that is just being executed shows none for some
+// microseconds, and is waited for.
+func environ(pid int) []byte {
+	proc := fmt.Sprintf("/proc/%d/", pid)
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		env, err := os.ReadFile(proc + "environ")
+		if err != nil || len(env) > 0 || time.Since(began) > execution {
+			return env
+		}
+		// What has ended and threads of the kernel have no executable file.
+		if _, err := os.Readlink(proc + "exe"); err != nil {
+			return nil
+		}
+		// The arguments are shown from the same moment on.
+		if args, err := os.ReadFile(proc + "cmdline"); err != nil || len(args) > 0 {
+			env, _ = os.ReadFile(proc + "environ")
+			return env
+		}
+	}
 }
