@@ -101,11 +101,15 @@ func (a *app) listEntries(ctx context.Context, s *config.Server, window bool) er
 		return err
 	}
 	a.warnAll(warnings)
+	var entries []report.Entry
+	g.Go(func() error {
+		entries = report.List(backups, segments, time.Local)
+		return nil
+	})
 	verdicts, err := disposal.Judge(survey, backups, disposal.PolicyOf(s), time.Now())
-	if err != nil {
+	if err := errors.Join(g.Wait(), err); err != nil {
 		return err
 	}
-	entries := report.List(backups, segments, time.Local)
 	for i := range entries {
 		entries[i].Server, entries[i].Retention = s.Name, verdicts[entries[i].ID].Word
 	}

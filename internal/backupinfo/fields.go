@@ -59,8 +59,19 @@ func lsn(at func(*Info) **wal.LSN) field { return ptr(at, wal.ParseLSN, wal.LSN.
 
 const timeLayout = "2006-01-02 15:04:05.999999-07:00"
 
+// parseTime reads a time as Python's isoformat writes it, with a blank. Go is
+// several times as fast with the same text in RFC 3339.
+func parseTime(s string) (time.Time, error) {
+	if day, clock, ok := strings.Cut(s, " "); ok {
+		if t, err := time.Parse(time.RFC3339, day+"T"+clock); err == nil {
+			return t, nil
+		}
+	}
+	return time.Parse(timeLayout, s)
+}
+
 func moment(at func(*Info) **time.Time) field {
-	return ptr(at, func(s string) (time.Time, error) { return time.Parse(timeLayout, s) }, func(t time.Time) string {
+	return ptr(at, parseTime, func(t time.Time) string {
 		if t.Nanosecond()/1000 == 0 {
 			return t.Format("2006-01-02 15:04:05-07:00")
 		}

@@ -119,11 +119,10 @@ func (s *Survey) ids() []backup.ID {
 	slices.Sort(out)
 	recorded := len(out)
 	for _, name := range s.base {
-		id, err := backup.ParseID(name)
-		if err != nil {
+		if _, found := slices.BinarySearch(out[:recorded], backup.ID(name)); found {
 			continue
 		}
-		if _, found := slices.BinarySearch(out[:recorded], id); !found && exists(s.c.legacyPath(id)) {
+		if id, err := backup.ParseID(name); err == nil && exists(s.c.legacyPath(id)) {
 			out = append(out, id)
 		}
 	}

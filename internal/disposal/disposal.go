@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/bucket"
@@ -114,12 +116,18 @@ func backups(cat *catalog.Catalog) ([]retention.Backup, error) {
 
 // describe adds to listed backups those of whose deletion only the mark is left.
 func describe(survey *catalog.Survey, list []*backupinfo.Info) ([]retention.Backup, error) {
-	marks, err := survey.Marks()
-	if err != nil {
-		return nil, err
-	}
-	orphans, err := survey.Orphans(list)
-	if err != nil {
+	var marks map[backup.ID]catalog.Marks
+	var orphans map[backup.ID]bool
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		marks, err = survey.Marks()
+		return err
+	})
+	g.Go(func() (err error) {
+		orphans, err = survey.Orphans(list)
+		return err
+	})
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	out := make([]retention.Backup, 0, len(list))

@@ -109,6 +109,9 @@ func (p *parser) items(end byte, depth int) (items []Value, comma bool, err erro
 		if err != nil {
 			return nil, false, err
 		}
+		if items == nil {
+			items = make([]Value, 0, 3) // a tablespace is a tuple of three
+		}
 		items = append(items, v)
 		p.blanks()
 		if comma = p.peek() == ','; comma {

@@ -20,7 +20,7 @@ func Size(n int64) string {
 	for (v >= 1024 || v <= -1024) && unit < len(units)-1 {
 		v, unit = v/1024, unit+1
 	}
-	return fmt.Sprintf("%.1f %s", v, units[unit])
+	return strconv.FormatFloat(v, 'f', 1, 64) + " " + units[unit]
 }
 
 // Seconds is a duration for people, as Barman words it.

@@ -73,22 +73,21 @@ func (e Entry) JSON() Object {
 
 // String is the entry as a line.
 func (e Entry) String() string {
-	line := e.Server + " " + string(e.ID)
+	subject := e.Server + " " + string(e.ID)
 	if e.Name != "" {
-		line += " '" + e.Name + "'"
+		subject += " '" + e.Name + "'"
 	}
-	line += " - " + strings.ToUpper(string(e.Type[:1]))
-	if !e.CopyDone {
-		return line + " - " + string(e.Status)
+	parts := append(make([]string, 0, 7), subject, strings.ToUpper(string(e.Type[:1])))
+	if e.CopyDone {
+		parts = append(parts, CTime(e.End), "Size: "+Size(e.Size), "WAL Size: "+Size(e.WALSize))
 	}
-	line += " - " + CTime(e.End) + " - Size: " + Size(e.Size) + " - WAL Size: " + Size(e.WALSize)
-	if e.Status == backup.WaitingForWALs {
-		line += " - " + string(e.Status)
+	if !e.CopyDone || e.Status == backup.WaitingForWALs {
+		parts = append(parts, string(e.Status))
 	}
-	if w := e.standing(); w != retention.None {
-		line += " - " + string(w)
+	if w := e.standing(); e.CopyDone && w != retention.None {
+		parts = append(parts, string(w))
 	}
-	return line
+	return strings.Join(parts, " - ")
 }
 
 // standing is what Barman's lists say of the policy: nothing of a valid backup.

@@ -23,7 +23,7 @@ func Judge(backups []Backup, p Policy, now time.Time) map[backup.ID]Verdict {
 }
 
 func (c catalogue) judge(p Policy, now time.Time) map[backup.ID]Verdict {
-	out := map[backup.ID]Verdict{}
+	out := make(map[backup.ID]Verdict, len(c.all))
 	if p.IsZero() {
 		for _, b := range c.all {
 			out[b.ID] = Verdict{Word: None, bare: None, Reason: "no retention policy"}
@@ -73,16 +73,18 @@ func (p Policy) rule(now time.Time) func(Backup) (Word, string) {
 	valid := 0
 	if p.Redundancy > 0 {
 		want := max(p.Redundancy, p.Minimum)
+		beyond := fmt.Sprintf("not among the newest %d", want)
 		return func(Backup) (Word, string) {
 			valid++
 			if valid <= want {
 				return Valid, fmt.Sprintf("number %d of the newest %d", valid, want)
 			}
-			return Obsolete, fmt.Sprintf("not among the newest %d", want)
+			return Obsolete, beyond
 		}
 	}
 	since := now.Add(-p.Window)
 	from := since.Format("2006-01-02 15:04:05-07:00")
+	beyond := "the recovery window, which begins at " + from + ", does not need it"
 	reached := false
 	return func(b Backup) (Word, string) {
 		before := !b.EndTime.IsZero() && b.EndTime.Before(since)
@@ -98,7 +100,7 @@ func (p Policy) rule(now time.Time) func(Backup) (Word, string) {
 			valid++
 			return Potentially, fmt.Sprintf("not needed for the recovery window, but minimum_redundancy is %d", p.Minimum)
 		}
-		return Obsolete, "the recovery window, which begins at " + from + ", does not need it"
+		return Obsolete, beyond
 	}
 }
 

@@ -39,7 +39,7 @@ func Finish(in Input) *Plan {
 func AfterFirst(in Input, id backup.ID) *Plan {
 	c := sorted(in.Backups)
 	p := c.newPlan(in, c.judge(in.Policy, in.Now))
-	if b := c.byID[id]; b.Status != backup.Done {
+	if b, _ := c.find(id); b.Status != backup.Done {
 		p.NoPurge = fmt.Sprintf("backup %s is %s, not DONE", id, b.Status)
 		return p
 	}
@@ -59,7 +59,7 @@ func Delete(in Input, ids []backup.ID) (*Plan, error) {
 	c := sorted(in.Backups)
 	doomed := map[backup.ID]string{}
 	for _, id := range ids {
-		if _, ok := c.byID[id]; !ok {
+		if _, ok := c.find(id); !ok {
 			return nil, fault.New(fault.NotFound, opDelete, string(id), "there is no such backup")
 		}
 		for _, child := range c.descendants(id) {
@@ -174,7 +174,7 @@ func (p *Plan) attempt(c catalogue, doomed map[backup.ID]string) {
 	why := ""
 	ids := slices.Sorted(maps.Keys(doomed))
 	for _, id := range ids {
-		b := c.byID[id]
+		b, _ := c.find(id)
 		switch {
 		case b.InUse != "":
 			why = fmt.Sprintf("backup %s is busy: %s", b.ID, b.InUse)
@@ -204,7 +204,8 @@ func (p *Plan) attempt(c catalogue, doomed map[backup.ID]string) {
 // doom adds backups, those that depend on others first.
 func (p *Plan) doom(c catalogue, doomed map[backup.ID]string) {
 	for _, root := range slices.Sorted(maps.Keys(doomed)) {
-		if _, above := doomed[c.byID[root].Parent]; above {
+		b, _ := c.find(root)
+		if _, above := doomed[b.Parent]; above {
 			continue
 		}
 		for _, id := range append(c.descendants(root), root) {

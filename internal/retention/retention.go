@@ -108,22 +108,30 @@ func (p *Plan) Purge() []string {
 
 // catalogue is the backups by ID and by chain.
 type catalogue struct {
-	all      []Backup // newest first
-	byID     map[backup.ID]Backup
+	all      []Backup          // newest first
 	at       map[backup.ID]int // the place in all
 	children map[backup.ID][]backup.ID
 }
 
 func sorted(backups []Backup) catalogue {
-	c := catalogue{slices.Clone(backups), map[backup.ID]Backup{}, map[backup.ID]int{}, map[backup.ID][]backup.ID{}}
+	c := catalogue{slices.Clone(backups), make(map[backup.ID]int, len(backups)), map[backup.ID][]backup.ID{}}
 	slices.SortFunc(c.all, func(a, b Backup) int { return cmp.Compare(b.ID, a.ID) })
 	for i, b := range c.all {
-		c.byID[b.ID], c.at[b.ID] = b, i
+		c.at[b.ID] = i
 		if b.Parent != "" {
 			c.children[b.Parent] = append(c.children[b.Parent], b.ID)
 		}
 	}
 	return c
+}
+
+// find is the backup of an ID; false when there is none.
+func (c catalogue) find(id backup.ID) (Backup, bool) {
+	at, ok := c.at[id]
+	if !ok {
+		return Backup{}, false
+	}
+	return c.all[at], true
 }
 
 // root is the full backup that b depends on; false when the chain is broken.
@@ -132,7 +140,7 @@ func (c catalogue) root(b Backup) (Backup, bool) {
 		if b.Parent == "" {
 			return b, true
 		}
-		parent, ok := c.byID[b.Parent]
+		parent, ok := c.find(b.Parent)
 		// A parent is older; anything else is a mistake that would never end.
 		if !ok || parent.ID >= b.ID {
 			return Backup{}, false
