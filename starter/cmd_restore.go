@@ -332,7 +332,9 @@ func (a *app) sourceInStore(ctx context.Context, s *config.Server, cat *catalog.
 			err = soon[slices.Index(all, b)].Reach(ctx)
 		}
 		if err == nil {
-			src.Objects, err = b.Restorable(ctx, info)
+			var doubt error
+			src.Objects, doubt, err = b.Restorable(ctx, info)
+			a.warnUncompared(doubt)
 		}
 		if err == nil || ctx.Err() != nil {
 			if b != all[0] && err == nil {

@@ -37,9 +37,9 @@ backup_manifest is compared with the list that was made during its copy; another
 needs generate-manifest first. WAL is the business of check-backup. A backup in object stores
 is read back from each of its destinations.
 ` + references + "\n" + fromHelp + `
-Every object of the backup is then read to its end, each is as its format and the store's
-checksum say, nothing is missing, and the files are those of the manifest where the
-backup has one. What nothing could be compared with is said.`,
+Every object of the backup is then read to its end, each is as its format, the store's
+checksum and what Holdfast wrote down when it sent it say, nothing is missing, and the files
+are those of the manifest where the backup has one. What nothing could be compared with is said.`,
 		Example:     "  holdfast verify-backup main latest\n  holdfast verify-backup main latest --from s3://bucket/path",
 		Args:        exactly("SERVER", "BACKUP"),
 		Annotations: exitCodes("0 everything is as the manifest says", "1 files differ, are missing or are too many; or it could not be done", "3 no such server or backup", "4 the backup cannot be verified"),

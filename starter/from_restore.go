@@ -60,7 +60,7 @@ func (a *app) restoreFrom(ctx context.Context, o restoreOptions) error {
 		return err
 	}
 	req.Parents = parts[:len(parts)-1]
-	plan, src, err := planFrom(ctx, b, parts, req)
+	plan, src, err := a.planFrom(ctx, b, parts, req)
 	if err != nil {
 		return err
 	}
@@ -89,8 +89,15 @@ func restored(plan *restoreplan.Plan) string {
 	return strings.Join(dirs, " ")
 }
 
+// warnUncompared says why archives cannot be compared with what was sent, if so.
+func (a *app) warnUncompared(doubt error) {
+	if doubt != nil {
+		a.warn("what is restored is not compared with what was sent: %v", doubt)
+	}
+}
+
 // planFrom looks at the objects and at the WAL of a backup, the last of parts.
-func planFrom(ctx context.Context, b *bucket.Bucket, parts []*backupinfo.Info, req restoreplan.Request) (*restoreplan.Plan, restore.Source, error) {
+func (a *app) planFrom(ctx context.Context, b *bucket.Bucket, parts []*backupinfo.Info, req restoreplan.Request) (*restoreplan.Plan, restore.Source, error) {
 	var sources []restore.Source
 	since := ""
 	info := parts[len(parts)-1]
@@ -110,10 +117,11 @@ func planFrom(ctx context.Context, b *bucket.Bucket, parts []*backupinfo.Info, r
 		return plan, restore.Source{Info: info, WAL: w, Snapshot: &restore.Snapshot{Label: label, Mounted: true}}, err
 	}
 	for _, part := range parts {
-		objects, err := b.Restorable(ctx, part)
+		objects, doubt, err := b.Restorable(ctx, part)
 		if err != nil {
 			return nil, restore.Source{}, err
 		}
+		a.warnUncompared(doubt)
 		sources = append(sources, restore.Source{Info: part, Objects: objects})
 	}
 	src := sources[len(sources)-1]

@@ -146,7 +146,7 @@ func (a Archive) Each(ctx context.Context, progress func(int64), visit func(Memb
 	defer cancel()
 	f, err := a.begin(ctx)
 	if err != nil {
-		return fault.Wrap(fault.Internal, "read", a.Path, err)
+		return a.wrap(fault.Internal, err)
 	}
 	defer f.Close()
 	var stored io.Reader = &counted{f, progress}
@@ -243,12 +243,21 @@ func occupied(h *tar.Header) int64 {
 	return (h.Size + tarBlock - 1) / tarBlock * tarBlock
 }
 
+// wrap names the archive, unless the error does.
+func (a Archive) wrap(kind fault.Kind, err error) error {
+	var f *fault.Error
+	if errors.As(err, &f) && f.Subject == a.Path {
+		return err
+	}
+	return fault.Wrap(kind, "read", a.Path, err)
+}
+
 // corrupt says which archive is damaged; an interruption stays one, and so does a store that fails.
 func (a Archive) corrupt(err error) error {
 	if err == nil || errors.As(err, new(*interrupted)) {
 		return err
 	}
-	err = fault.Wrap(fault.Corrupt, "read", a.Path, err)
+	err = a.wrap(fault.Corrupt, err)
 	var f *fault.Error
 	if errors.As(err, &f) && f.Kind == fault.Corrupt && f.Hint == "" {
 		return f.WithHint("it is damaged or was replaced; restore another backup, or another copy of this one")

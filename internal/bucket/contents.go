@@ -3,7 +3,10 @@ package bucket
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
+	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +15,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/backup"
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/basetar"
+	"github.com/holdfast-pg/holdfast/internal/cloudcopy"
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/lazyregexp"
@@ -34,9 +38,12 @@ type Contents struct {
 	Newest   objstore.Object
 
 	numbers map[uint32][]int
-	ours    bool // Holdfast's own records are among them
-	mu      sync.Mutex
-	summed  map[string]bool // keys of archives that the store has a checksum of, once they are read
+	ours    bool // files of Holdfast are among them
+	// recorded is what the records of a local-to-cloud backup of ours say of its archives, by
+	// the last part of their keys; nil when it has none, or before they are read.
+	recorded map[string]cloudcopy.Stored
+	mu       sync.Mutex
+	summed   map[string]bool // keys of archives that somebody has a checksum of, once they are read
 }
 
 // Contents lists the objects of a backup.
@@ -87,16 +94,68 @@ func (b *Bucket) Contents(ctx context.Context, id backup.ID) (*Contents, error) 
 func (b *Bucket) opener(key string, c *Contents) basetar.Opener {
 	return func(ctx context.Context) (io.ReadCloser, error) {
 		r, o, err := b.store.Get(ctx, key, objstore.Whole())
+		if err != nil {
+			return nil, err
+		}
+		want, known := c.recorded[path.Base(key)]
+		switch {
+		case !known:
+		case o.Size != want.Size:
+			r.Close()
+			return nil, objstore.Changed(key, fmt.Sprintf("it has %d bytes, not %d", o.Size, want.Size))
+		case o.CRC32C == nil:
+			r = objstore.Checked(r, key, want.CRC32C)
+		case *o.CRC32C != want.CRC32C:
+			r.Close()
+			return nil, objstore.Changed(key, "its content has another checksum")
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.summed[key] = err == nil && (o.CRC32C != nil || o.Other != nil)
-		return r, err
+		c.summed[key] = known || o.CRC32C != nil || o.Other != nil
+		return r, nil
 	}
+}
+
+// records reads what there is of a local-to-cloud backup of ours beside its archives, and takes
+// out the archives that it does not have: they were left by a writer that was superseded. What is
+// wrong with records is Corrupt: no archive needs them to be restored.
+func (b *Bucket) records(ctx context.Context, id backup.ID, c *Contents) (foreign []string, err error) {
+	if c.ours {
+		c.recorded, err = cloudcopy.Archives(ctx, b.store, b.dir(id))
+	}
+	if c.recorded == nil {
+		return nil, err
+	}
+	for oid, list := range c.Archives {
+		c.Archives[oid] = slices.DeleteFunc(list, func(a basetar.Archive) bool {
+			_, is := c.recorded[path.Base(a.Path)]
+			if !is {
+				foreign = append(foreign, a.Path)
+			}
+			return !is
+		})
+	}
+	slices.Sort(foreign)
+	return foreign, nil
 }
 
 // missing names what a backup needs and the store does not list, and archives that exclude each other.
 func (b *Bucket) missing(info *backupinfo.Info, c *Contents) []string {
 	var out []string
+	if c.recorded != nil {
+		there := map[string]bool{}
+		for _, list := range c.Archives {
+			for _, a := range list {
+				there[path.Base(a.Path)] = true
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.recorded)) {
+			if !there[name] {
+				out = append(out, b.dir(info.ID)+name+" is missing")
+			}
+		}
+		return out
+	}
 	need := []uint32{0}
 	for _, t := range info.Tablespaces {
 		need = append(need, t.OID)
@@ -143,15 +202,21 @@ func archiveStem(stem string, n int) string {
 	return stem + "_" + strings.Repeat("0", max(0, 4-len(digits))) + digits + ".tar"
 }
 
-// Restorable are the archives of a backup, all of which are there.
-func (b *Bucket) Restorable(ctx context.Context, info *backupinfo.Info) (map[uint32][]basetar.Archive, error) {
+// Restorable are the archives of a backup, all of which are there. A doubt is why they
+// cannot be compared with what was sent.
+func (b *Bucket) Restorable(ctx context.Context, info *backupinfo.Info) (archives map[uint32][]basetar.Archive, doubt, err error) {
 	c, err := b.Contents(ctx, info.ID)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if _, err := b.records(ctx, info.ID, c); fault.Is(err, fault.Corrupt) {
+		doubt = err
+	} else if err != nil {
+		return nil, nil, err
 	}
 	if lacks := b.missing(info, c); len(lacks) > 0 {
-		return nil, fault.New(fault.Corrupt, "restore", string(info.ID), "%s", strings.Join(lacks, "; ")).
+		return nil, nil, fault.New(fault.Corrupt, "restore", string(info.ID), "%s", strings.Join(lacks, "; ")).
 			WithHint("restore another backup, or bring the object back: %s/%s", b.URL, b.dir(info.ID))
 	}
-	return c.Archives, nil
+	return c.Archives, doubt, nil
 }

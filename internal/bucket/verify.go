@@ -20,7 +20,6 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
 	"github.com/holdfast-pg/holdfast/internal/pgcontrol"
-	"github.com/holdfast-pg/holdfast/internal/wal"
 )
 
 // Verification is what reading a backup back has found.
@@ -71,6 +70,9 @@ type content struct {
 	crc     []byte
 }
 
+// oldest is the version of PostgreSQL from which on the formats of pg_control and WAL are known.
+const oldest = 130000
+
 // small are the members that are looked into. A manifest grows with the number of files.
 const (
 	labelName    = "backup_label"
@@ -90,7 +92,19 @@ func (b *Bucket) Verify(ctx context.Context, info *backupinfo.Info, jobs int, pr
 	if info.Mode != nil && *info.Mode == "postgres" {
 		v.files = map[string]content{}
 	}
-	v.result.Damage, v.result.Unknown = b.missing(info, c), c.Unknown
+	foreign, err := b.records(ctx, info.ID, c)
+	if fault.Is(err, fault.Corrupt) {
+		v.damaged("%v: the archives can be restored all the same, but not compared with what was sent", err)
+	} else if err != nil {
+		return nil, err
+	}
+	v.result.Unknown = c.Unknown
+	for _, lack := range b.missing(info, c) {
+		v.damaged("%s", lack)
+	}
+	for _, key := range foreign {
+		v.damaged("%s is no archive of this backup: Holdfast leaves it out, Barman restores it", key)
+	}
 	var done atomic.Int64
 	total := int64(0)
 	for _, list := range c.Archives {
@@ -112,7 +126,7 @@ func (b *Bucket) Verify(ctx context.Context, info *backupinfo.Info, jobs int, pr
 		return nil, err
 	}
 	v.conclude(b, c)
-	if compared := v.manifest(b); !compared {
+	if c.recorded == nil && !v.manifest(b) {
 		v.unsummed(c)
 	}
 	return &v.result, v.wal(ctx, b)
@@ -193,7 +207,7 @@ func (v *verifier) conclude(b *Bucket, c *Contents) {
 	case labelled && v.info.BackupLabel != nil && strings.TrimSpace(string(label.content)) != strings.TrimSpace(*v.info.BackupLabel):
 		v.damaged("the backup_label in the objects %s* is not that of the record: they are of another backup", strings.TrimSuffix(data, ".tar"))
 	}
-	old := v.info.Version != nil && *v.info.Version < 130000 // of another format
+	old := v.info.Version != nil && *v.info.Version < oldest
 	switch control, err := pgcontrol.Parse(controlFile.content); {
 	case !controlled && whole:
 		v.damaged("none of the objects %s* holds %s", strings.TrimSuffix(data, ".tar"), controlName)
@@ -215,7 +229,7 @@ func (v *verifier) conclude(b *Bucket, c *Contents) {
 	if plain && counted && !c.ours && *v.info.Size != v.result.Bytes {
 		v.damaged("the archives below %s have %d bytes, the record says %d", b.dir(v.info.ID), v.result.Bytes, *v.info.Size)
 	}
-	if !(plain && counted) && v.files == nil && !c.ours {
+	if !(plain && counted && !c.ours) && v.files == nil && c.recorded == nil {
 		v.result.Unproven = append(v.result.Unproven, "the record does not say how many archives there were: had the last of several been deleted, nothing would tell")
 	}
 }
@@ -285,37 +299,4 @@ func (v *verifier) manifest(b *Bucket) bool {
 		v.result.Unproven = append(v.result.Unproven, fmt.Sprintf("the manifest has checksums of kind %s for %d files, which are compared by their sizes only", cmp.Or(string(a), "NONE"), n))
 	}
 	return len(others) == 0
-}
-
-// wal looks for the segments that make the backup consistent.
-func (v *verifier) wal(ctx context.Context, b *Bucket) error {
-	if v.info.BeginWAL == nil || v.info.EndWAL == nil {
-		v.damaged("the record lacks the begin or end of the WAL")
-		return nil
-	}
-	w, err := b.WAL(ctx, *v.info.BeginWAL)
-	if err != nil {
-		return err
-	}
-	size := wal.DefaultSegmentSize
-	if v.info.SegmentSize != nil {
-		size = *v.info.SegmentSize
-	}
-	var lacks []string
-	err = wal.EachSegment(*v.info.BeginWAL, *v.info.EndWAL, size, func(name string) error {
-		if len(w.objects[name]) == 0 {
-			lacks = append(lacks, name)
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
-		v.damaged("the record: %v", err)
-	case len(lacks) == 0:
-	case len(w.objects) == 0:
-		v.result.Unproven = append(v.result.Unproven, "no WAL is kept below "+b.URL+"/"+b.wals()+": whether it is complete was not looked at; holdfast check-backup looks into the archive of a configured server")
-	default:
-		v.damaged("WAL that the backup needs is missing below %s: %s", b.wals(), some(lacks))
-	}
-	return nil
 }

@@ -464,16 +464,10 @@ func TestDamagedRecords(t *testing.T) {
 func TestRecordsAndAFullDisk(t *testing.T) {
 	b := newBench(t)
 	first := b.taken("1")
-	in, _, err := b.store.Get(t.Context(), first.Base+recordsKey, objstore.Whole())
-	require.NoError(t, err)
-	defer in.Close()
-	z, err := zstd.NewReader(in)
-	require.NoError(t, err)
-	defer z.Close()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	require.NoError(t, err)
 	defer full.Close()
-	err = (&packed{file: full, at: map[string]span{}}).fill(tar.NewReader(z), "the key")
+	_, err = eachStored(t.Context(), b.store, first.Base, (&packed{file: full, at: map[string]span{}}).add)
 	assert.True(t, fault.Is(err, fault.Disk), err)
 	assert.ErrorContains(t, err, "write /dev/full")
 }

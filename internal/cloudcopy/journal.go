@@ -116,18 +116,13 @@ func (r records) entry(archive string) (*entry, error) {
 }
 
 func (r records) readEntry(archive string, rest func(*entry, io.Reader) error) (*entry, error) {
-	e, name := &entry{}, archive+recordSuffix
+	var e *entry
+	name := archive + recordSuffix
 	there, err := r.read(name, func(f io.Reader) error {
-		in := bufio.NewReaderSize(f, 64<<10)
-		line, err := in.ReadBytes('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
+		var in io.Reader
+		var err error
+		if e, in, err = readHead(f, r.path(name)); err != nil {
 			return fault.Wrap(fault.Internal, "read", r.path(name), err)
-		}
-		if err := json.Unmarshal(line, e); err != nil {
-			return fault.Wrap(fault.Corrupt, "read", r.path(name), err)
-		}
-		if e.Record == nil {
-			return fault.New(fault.Corrupt, "read", r.path(name), "it holds no record")
 		}
 		return fault.Wrap(fault.Corrupt, "read", r.path(name), rest(e, in))
 	})
@@ -135,6 +130,23 @@ func (r records) readEntry(archive string, rest func(*entry, io.Reader) error) (
 		return nil, err
 	}
 	return e, nil
+}
+
+// readHead reads the first line of an entry, and returns what is behind it. place is for errors.
+func readHead(f io.Reader, place string) (*entry, io.Reader, error) {
+	in := bufio.NewReaderSize(f, 64<<10)
+	line, err := in.ReadBytes('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, err
+	}
+	e := &entry{}
+	if err := json.Unmarshal(line, e); err != nil {
+		return nil, nil, fault.Wrap(fault.Corrupt, "read", place, err)
+	}
+	if e.Record == nil {
+		return nil, nil, fault.New(fault.Corrupt, "read", place, "it holds no record")
+	}
+	return e, in, nil
 }
 
 // members calls each for the members of an archive that has a record.

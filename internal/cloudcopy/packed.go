@@ -7,10 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
-	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
 
 // packed are the stored records of a backup, in one file that has no name: it is gone with
@@ -19,32 +17,20 @@ type packed struct {
 	records
 	file *os.File
 	at   map[string]span
+	end  int64
 }
 
 // span is a part of a file, in bytes.
 type span struct{ from, length int64 }
 
 // fetchRecords fetches the records of a backup; nil when there are none.
-func fetchRecords(ctx context.Context, job Job, base string) (_ *packed, err error) {
-	key := base + recordsKey
-	in, _, err := job.Store.Get(ctx, key, wholeObject)
-	if fault.Is(err, fault.NotFound) {
-		return nil, nil //nolint:nilnil // as said
-	}
+func fetchRecords(ctx context.Context, job Job, base string) (*packed, error) {
+	p, err := newPacked(job.WorkDir, base+recordsKey)
 	if err != nil {
 		return nil, err
 	}
-	defer in.Close()
-	z, err := zstd.NewReader(in)
-	if err != nil {
-		return nil, fault.Wrap(fault.Corrupt, "read", key, err)
-	}
-	defer z.Close()
-	p, err := newPacked(job.WorkDir, key)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.fill(tar.NewReader(z), key); err != nil {
+	there, err := eachStored(ctx, job.Store, base, p.add)
+	if err != nil || !there {
 		p.close()
 		return nil, err
 	}
@@ -75,27 +61,17 @@ func (p *packed) section(name string) (io.ReadCloser, error) {
 	return io.NopCloser(io.NewSectionReader(p.file, s.from, s.length)), nil
 }
 
-func (p *packed) fill(in *tar.Reader, key string) error {
-	for at := int64(0); ; {
-		h, err := in.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fault.Wrap(fault.Corrupt, "read", key, err)
-		}
-		if h.Typeflag != tar.TypeReg || h.Name != filepath.Base(h.Name) {
-			return fault.New(fault.Corrupt, "read", key, "it has a member %q", h.Name)
-		}
-		n, err := io.Copy(p.file, in)
-		var ours *fs.PathError
-		if errors.As(err, &ours) {
-			return fault.Wrap(fault.Internal, "write", ours.Path, err)
-		}
-		if err != nil {
-			return fault.Wrap(fault.Corrupt, "read", key, err)
-		}
-		p.at[h.Name] = span{at, n}
-		at += n
+// add appends a file.
+func (p *packed) add(h *tar.Header, in io.Reader) error {
+	n, err := io.Copy(p.file, in)
+	var ours *fs.PathError
+	if errors.As(err, &ours) {
+		return fault.Wrap(fault.Internal, "write", ours.Path, err)
 	}
+	if err != nil {
+		return fault.Wrap(fault.Corrupt, "read", p.place, err)
+	}
+	p.at[h.Name] = span{p.end, n}
+	p.end += n
+	return nil
 }

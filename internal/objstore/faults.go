@@ -36,6 +36,12 @@ func Mismatch(op, key string) error {
 		WithHint("the network, a proxy, the store or this host's memory damages data: use https, see the store's log, and try again")
 }
 
+// Changed is an object that is not what was stored.
+func Changed(key, how string) error {
+	return fault.New(fault.Corrupt, "read", key, "it is not what was stored: %s", how).
+		WithHint("it is damaged or was replaced; restore another backup, or another copy of this one")
+}
+
 // Full is a store that takes no more.
 func Full(op, where, cause string) error {
 	return fault.New(fault.Disk, op, where, "the store is full (%s)", cause).WithHint("make room in the store, or raise its quota, and take another backup")

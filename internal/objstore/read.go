@@ -149,3 +149,24 @@ func (b *reader) resume(buf []byte) (n int, err error) {
 
 // Close implements io.Closer.
 func (b *reader) Close() error { return b.body.Close() }
+
+// Checked is an object that is read to its end, where its checksum is compared with crc.
+func Checked(r io.ReadCloser, key string, crc uint32) io.ReadCloser {
+	return &checked{ReadCloser: r, key: key, want: crc}
+}
+
+type checked struct {
+	io.ReadCloser
+	key       string
+	want, got uint32
+}
+
+// Read implements io.Reader.
+func (c *checked) Read(buf []byte) (int, error) {
+	n, err := c.ReadCloser.Read(buf)
+	c.got = crc32.Update(c.got, Castagnoli, buf[:n])
+	if errors.Is(err, io.EOF) && c.got != c.want {
+		err = Changed(c.key, "its content has another checksum")
+	}
+	return n, err
+}

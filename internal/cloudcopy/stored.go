@@ -1,0 +1,78 @@
+package cloudcopy
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"io"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/objstore"
+	"github.com/holdfast-pg/holdfast/internal/zstd"
+)
+
+// Stored is an archive as it was sent.
+type Stored struct {
+	Size   int64 // in bytes
+	CRC32C uint32
+}
+
+// Archives are all archives of a backup by the last part of their keys, as its stored
+// records have them. base is the prefix of its keys, with a slash at its end. They are nil
+// when it has no records: it is not complete, or not ours. Damaged records are Corrupt.
+func Archives(ctx context.Context, store objstore.Store, base string) (map[string]Stored, error) {
+	out := map[string]Stored{}
+	there, err := eachStored(ctx, store, base, func(h *tar.Header, in io.Reader) error {
+		if !strings.HasSuffix(h.Name, recordSuffix) {
+			return nil
+		}
+		e, _, err := readHead(in, h.Name)
+		if err == nil {
+			out[path.Base(e.Record.Key)] = Stored{e.Record.Size, e.Record.CRC32C}
+		}
+		return fault.Wrap(fault.Corrupt, "read", base+recordsKey, err)
+	})
+	if err != nil || !there {
+		return nil, err
+	}
+	return out, nil
+}
+
+// eachStored calls each for the files of a backup's stored records; false when it has none.
+func eachStored(ctx context.Context, store objstore.Store, base string, each func(*tar.Header, io.Reader) error) (bool, error) {
+	key := base + recordsKey
+	corrupt := func(err error) error { return fault.Wrap(fault.Corrupt, "read", key, err) }
+	in, _, err := store.Get(ctx, key, wholeObject)
+	if fault.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer in.Close()
+	z, err := zstd.NewReader(in)
+	if err != nil {
+		return true, corrupt(err)
+	}
+	defer z.Close()
+	for files := tar.NewReader(z); ; {
+		h, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			// The checksums are at the end.
+			_, err := io.Copy(io.Discard, z)
+			return true, corrupt(err)
+		}
+		if err != nil {
+			return true, corrupt(err)
+		}
+		if h.Typeflag != tar.TypeReg || h.Name != filepath.Base(h.Name) {
+			return true, fault.New(fault.Corrupt, "read", key, "it has a member %q", h.Name)
+		}
+		if err := each(h, files); err != nil {
+			return true, err
+		}
+	}
+}
