@@ -65,10 +65,11 @@ const (
 // Patience is over. What a store says was damaged on its way is sent again, a few times. again says that an earlier call may have been carried out.
 func (p *Policy) Do(ctx context.Context, request func(ctx context.Context, again bool) error) error {
 	var over <-chan time.Time
+	var last error
 	damaged := 0
 	for pause, again := firstPause, false; ; pause, again = min(2*pause, longPause), true {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return ended(ctx, last)
 		}
 		err := request(ctx, again)
 		switch {
@@ -76,8 +77,9 @@ func (p *Policy) Do(ctx context.Context, request func(ctx context.Context, again
 			p.trouble.Store(nil)
 			return nil
 		case ctx.Err() != nil:
-			return context.Cause(ctx)
+			return ended(ctx, last)
 		}
+		last = err
 		worthwhile := curable(err)
 		if fault.Is(err, fault.Corrupt) {
 			damaged++
@@ -96,9 +98,18 @@ func (p *Policy) Do(ctx context.Context, request func(ctx context.Context, again
 		case <-over:
 			return &fault.Error{Op: "give up after " + p.Patience.String(), Kind: fault.KindOf(err), Err: err, Hint: fault.HintOf(err)}
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ended(ctx, last)
 		}
 	}
+}
+
+// ended is why a request is not tried again. A deadline is no cause: what failed last is.
+func ended(ctx context.Context, last error) error {
+	cause := context.Cause(ctx)
+	if last == nil || !errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
+	return &fault.Error{Op: "give up when the time is up", Kind: fault.KindOf(last), Err: last, Hint: fault.HintOf(last)}
 }
 
 // PartSize is the size of a part by its number, least that of the first one. It grows, so

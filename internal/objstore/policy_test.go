@@ -72,4 +72,10 @@ func TestDo(t *testing.T) {
 	if err := (&Policy{Patience: time.Minute}).Do(ctx, func(context.Context, bool) error { return away }); !errors.Is(err, stop) {
 		t.Errorf("cancelled: %v", err)
 	}
+	hasty, over := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer over()
+	err = (&Policy{Patience: time.Minute}).Do(hasty, func(context.Context, bool) error { return away })
+	if !errors.Is(err, away) || !fault.Is(err, fault.Connection) || fault.HintOf(err) != fault.HintOf(away) {
+		t.Errorf("at a deadline: %v", err)
+	}
 }
