@@ -146,7 +146,7 @@ func (a *app) restore(ctx context.Context, o restoreOptions) error {
 		}
 		req.Mounted = true
 	}
-	plan, src, err := a.planRestore(ctx, s, cat, info, req)
+	plan, src, err := a.planRestore(ctx, s, cat, info, req, cmp.Or(o.jobs, s.ParallelJobs))
 	if err != nil {
 		return err
 	}
@@ -254,13 +254,13 @@ func destination(path string) (string, error) {
 }
 
 // planRestore looks at the backup and at the archive.
-func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info, req restoreplan.Request) (*restoreplan.Plan, restore.Source, error) {
+func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info, req restoreplan.Request, jobs int) (*restoreplan.Plan, restore.Source, error) {
 	src := restore.Source{Info: info}
 	var err error
 	if req.Mounted {
 		src.Snapshot, err = mountedSource(cat, info)
 	} else {
-		src, err = a.sourceOf(ctx, s, cat, info)
+		src, err = a.sourceOf(ctx, s, cat, info, jobs)
 	}
 	if err != nil {
 		return nil, src, err
@@ -271,7 +271,7 @@ func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Ca
 	}
 	src.WAL = archive
 	for _, parent := range req.Parents {
-		part, err := a.sourceOf(ctx, s, cat, parent)
+		part, err := a.sourceOf(ctx, s, cat, parent, jobs)
 		if err != nil {
 			return nil, src, err
 		}
@@ -290,9 +290,9 @@ func (a *app) planRestore(ctx context.Context, s *config.Server, cat *catalog.Ca
 	return plan, src, err
 }
 
-func (a *app) sourceOf(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (restore.Source, error) {
+func (a *app) sourceOf(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info, jobs int) (restore.Source, error) {
 	if s.BasebackupsCloud != nil {
-		return a.sourceInStore(ctx, s, cat, info)
+		return a.sourceInStore(ctx, s, cat, info, jobs)
 	}
 	src := restore.Source{Info: info, Data: cat.DataDir(info.ID), TableDirs: map[uint32]string{}, Keys: gpg.Of(s)}
 	for _, t := range info.Tablespaces {
@@ -306,7 +306,7 @@ func (a *app) sourceOf(ctx context.Context, s *config.Server, cat *catalog.Catal
 }
 
 // sourceInStore is the backup in the first store that has it and can be read.
-func (a *app) sourceInStore(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info) (restore.Source, error) {
+func (a *app) sourceInStore(ctx context.Context, s *config.Server, cat *catalog.Catalog, info *backupinfo.Info, jobs int) (restore.Source, error) {
 	all, err := bucket.All(ctx, s, drivers.Open, func() *objstore.Policy { return &objstore.Policy{Patience: transferPatience} })
 	if err != nil {
 		return restore.Source{}, err
@@ -333,7 +333,7 @@ func (a *app) sourceInStore(ctx context.Context, s *config.Server, cat *catalog.
 		}
 		if err == nil {
 			var doubt error
-			src.Objects, doubt, err = b.Restorable(ctx, info)
+			src.Objects, doubt, err = b.Restorable(ctx, info, jobs)
 			a.warnUncompared(doubt)
 		}
 		if err == nil || ctx.Err() != nil {

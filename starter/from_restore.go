@@ -60,11 +60,11 @@ func (a *app) restoreFrom(ctx context.Context, o restoreOptions) error {
 		return err
 	}
 	req.Parents = parts[:len(parts)-1]
-	plan, src, err := a.planFrom(ctx, b, parts, req)
+	opt := restore.Options{Jobs: cmp.Or(o.jobs, jobsFrom), Combine: restore.Combine{Mode: cmp.Or(o.combineMode, combinebackup.Copy), Staging: o.stagingPath}}
+	plan, src, err := a.planFrom(ctx, b, parts, req, opt.Jobs)
 	if err != nil {
 		return err
 	}
-	opt := restore.Options{Jobs: cmp.Or(o.jobs, jobsFrom), Combine: restore.Combine{Mode: cmp.Or(o.combineMode, combinebackup.Copy), Staging: o.stagingPath}}
 	if err := a.howToCombine(ctx, &opt.Combine, "", src); err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (a *app) warnUncompared(doubt error) {
 }
 
 // planFrom looks at the objects and at the WAL of a backup, the last of parts.
-func (a *app) planFrom(ctx context.Context, b *bucket.Bucket, parts []*backupinfo.Info, req restoreplan.Request) (*restoreplan.Plan, restore.Source, error) {
+func (a *app) planFrom(ctx context.Context, b *bucket.Bucket, parts []*backupinfo.Info, req restoreplan.Request, jobs int) (*restoreplan.Plan, restore.Source, error) {
 	var sources []restore.Source
 	since := ""
 	info := parts[len(parts)-1]
@@ -117,7 +117,7 @@ func (a *app) planFrom(ctx context.Context, b *bucket.Bucket, parts []*backupinf
 		return plan, restore.Source{Info: info, WAL: w, Snapshot: &restore.Snapshot{Label: label, Mounted: true}}, err
 	}
 	for _, part := range parts {
-		objects, doubt, err := b.Restorable(ctx, part)
+		objects, doubt, err := b.Restorable(ctx, part, jobs)
 		if err != nil {
 			return nil, restore.Source{}, err
 		}

@@ -231,7 +231,7 @@ func TestContents(t *testing.T) {
 			for _, o := range append(c.objects, "backup.info") {
 				w.put("main/base/"+string(day(1))+"/"+o, "x")
 			}
-			_, _, err := w.Restorable(t.Context(), info)
+			_, _, err := w.Restorable(t.Context(), info, 4)
 			if c.says == "" && err != nil || c.says != "" && (!fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), c.says)) {
 				t.Errorf("got %v", err)
 			}

@@ -2,28 +2,33 @@ package bucket_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
 	"github.com/holdfast-pg/holdfast/internal/basetar"
+	"github.com/holdfast-pg/holdfast/internal/bucket"
+	"github.com/holdfast-pg/holdfast/internal/bundle"
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/frame"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
 
 // recorded stores a local-to-cloud backup of ours: archives of plain tar, in which no bit has a
-// checksum, and the records of them. It returns the names of the archives.
-func (w *world) recorded(n int) (*backupinfo.Info, []string) {
+// checksum, and the records of them, with further files. It returns the names of the archives.
+func (w *world) recorded(n int, more ...string) (*backupinfo.Info, []string) {
 	w.t.Helper()
 	control, err := os.ReadFile("../pgcontrol/testdata/18.pg_control")
 	w.must(err)
@@ -32,23 +37,32 @@ func (w *world) recorded(n int) (*backupinfo.Info, []string) {
 		i.Tablespaces = []backupinfo.Tablespace{{Name: "ts", OID: 16384, Location: "/x"}}
 	})
 	dir := "main/base/" + string(info.ID) + "/"
+	none, err := frame.Open("none", "")
+	w.must(err)
 	packed := map[string]string{}
 	var names []string
-	for _, a := range []struct {
+	type archive struct {
 		name  string
 		files map[string]string
-	}{
+	}
+	archives := []archive{
 		{"data.tar", map[string]string{"backup_label": "label", "global/pg_control": string(control)}},
 		{"data_0001.tar", map[string]string{"base/5/1": strings.Repeat("one", 1000) + fmt.Sprint(n)}},
 		{"data_0002.tar", map[string]string{"base/5/2": strings.Repeat("two", 1000) + fmt.Sprint(n)}},
 		{"16384.tar", map[string]string{"PG_18_202506291/5/1": "x"}},
-	} {
+	}
+	for i, content := range more {
+		archives = append(archives, archive{fmt.Sprintf("data_%04d.tar", 3+i), map[string]string{fmt.Sprintf("base/5/%d", 3+i): content}})
+	}
+	for _, a := range archives {
 		content := archiveOf(w.t, a.files)
-		w.put(dir+a.name, content)
-		head, err := json.Marshal(map[string]any{"record": map[string]any{"key": dir + a.name, "size": len(content),
-			"crc32c": crc32.Checksum([]byte(content), objstore.Castagnoli), "codec": "none"}})
+		r, err := bundle.Write(w.t.Context(), w.store, dir+a.name, &pieces{[]byte(content)}, bundle.Options{Codec: none})
 		w.must(err)
-		packed[a.name+".record"] = string(head) + "\n"
+		var record bytes.Buffer
+		head := *r
+		head.Segments = nil
+		w.must(errors.Join(json.NewEncoder(&record).Encode(map[string]any{"record": head, "content": len(content)}), bundle.WriteSegments(&record, r.Segments)))
+		packed[a.name+".record"] = record.String()
 		names = append(names, a.name)
 	}
 	var out bytes.Buffer
@@ -59,6 +73,20 @@ func (w *world) recorded(n int) (*backupinfo.Info, []string) {
 	w.put(dir+"holdfast/records.tar.zst", out.String())
 	w.segment(n)
 	return info, names
+}
+
+// pieces are segments of 1,000 bytes; of a tenth, or 1 MiB, where that is more.
+type pieces struct{ rest []byte }
+
+// Next implements bundle.Source.
+func (p *pieces) Next(context.Context) (bundle.Piece, error) {
+	if len(p.rest) == 0 {
+		return bundle.Piece{}, io.EOF
+	}
+	n := min(max(1000, min(len(p.rest)/10, mib)), len(p.rest))
+	piece := bundle.Piece{Data: p.rest[:n:n]}
+	p.rest = p.rest[n:]
+	return piece, nil
 }
 
 // segment stores the WAL of a backup.
@@ -89,7 +117,7 @@ func (w *world) flip(path string, at int64) {
 
 // everything reads what a restore would read.
 func (w *world) everything(info *backupinfo.Info) (members []string, doubt, err error) {
-	archives, doubt, err := w.Restorable(w.t.Context(), info)
+	archives, doubt, err := w.Restorable(w.t.Context(), info, 4)
 	for _, list := range archives {
 		for _, a := range list {
 			err = errors.Join(err, a.Each(w.t.Context(), nil, func(m basetar.Member) error { members = append(members, m.Name); return nil }))
@@ -110,17 +138,17 @@ func TestRecordedArchives(t *testing.T) {
 		"whole":             {func(*world, func(string) string) {}, "", "-"},
 		"deleted":           {func(w *world, at func(string) string) { w.must(os.Remove(at("data_0002.tar"))) }, "data_0002.tar is missing", "data_0002.tar is missing"},
 		"the last one gone": {func(w *world, at func(string) string) { w.must(os.Remove(at("16384.tar"))) }, "16384.tar is missing", "16384.tar is missing"},
-		"a bit of a file":   {func(w *world, at func(string) string) { w.flip(at("data_0001.tar"), 600) }, "data_0001.tar: it is not what was stored: its content has another checksum", "data_0001.tar"},
-		"a bit of padding":  {func(w *world, at func(string) string) { w.flip(at("data_0001.tar"), 3550) }, "data_0001.tar: it is not what was stored: its content has another checksum", "data_0001.tar"},
+		"a bit of a file":   {func(w *world, at func(string) string) { w.flip(at("data_0001.tar"), 600) }, "data_0001.tar: the segment at byte", "data_0001.tar"},
+		"a bit of padding":  {func(w *world, at func(string) string) { w.flip(at("data_0001.tar"), 3550) }, "data_0001.tar: the segment at byte", "data_0001.tar"},
 		"swapped": {func(w *world, at func(string) string) {
 			one, two := at("data_0001.tar"), at("data_0002.tar")
 			w.must(errors.Join(os.Rename(one, one+"x"), os.Rename(two, one), os.Rename(one+"x", two)))
-		}, "data_0001.tar: it is not what was stored: its content has another checksum", "data_000"},
+		}, "data_0001.tar: the segment at byte", "data_000"},
 		"of another backup": {func(w *world, at func(string) string) {
 			w.recorded(3)
 			w.must(os.Rename(strings.Replace(at("data_0001.tar"), string(day(2)), string(day(3)), 1), at("data_0001.tar")))
-		}, "data_0001.tar: it is not what was stored: its content has another checksum", "data_0001.tar"},
-		"cut":             {func(w *world, at func(string) string) { w.must(os.Truncate(at("data_0001.tar"), 1024)) }, "data_0001.tar: it is not what was stored: it has 1024 bytes, not", "data_0001.tar"},
+		}, "data_0001.tar: the segment at byte", "data_0001.tar"},
+		"cut":             {func(w *world, at func(string) string) { w.must(os.Truncate(at("data_0001.tar"), 1024)) }, "data_0001.tar: it has 1024 bytes, not", "data_0001.tar"},
 		"one too many":    {func(w *world, _ func(string) string) { w.put("main/base/"+string(day(2))+"/data_0009.tar", "x") }, "data_0009.tar is no archive of this backup", "-"},
 		"damaged records": {func(w *world, at func(string) string) { w.flip(at(records), 60) }, "records.tar.zst", "records.tar.zst"},
 		"no records":      {func(w *world, at func(string) string) { w.must(os.Remove(at(records))) }, "", "-"},
@@ -171,5 +199,49 @@ func TestEveryBitOfTheRecords(t *testing.T) {
 	}
 	if harmless > 10 {
 		t.Errorf("%d bits of %d were not noticed", harmless, st.Size())
+	}
+}
+
+// ranged counts the requests for a part of an object.
+type ranged struct {
+	objstore.Store
+	parts atomic.Int64
+}
+
+func (s *ranged) Get(ctx context.Context, key string, r objstore.Range) (io.ReadCloser, objstore.Object, error) {
+	if r.Length >= 0 {
+		s.parts.Add(1)
+	}
+	return s.Store.Get(ctx, key, r)
+}
+
+// TestALargeArchiveIsReadByRanges: where there are fewer of them than jobs. Damage is noticed all the same.
+func TestALargeArchiveIsReadByRanges(t *testing.T) {
+	w := newWorld(t)
+	content := make([]byte, 40*mib)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
+	info, _ := w.recorded(2, string(content))
+	for jobs, want := range map[int]int64{1: 0, 4: 6} {
+		s := &ranged{Store: w.store}
+		var err error
+		w.Bucket, err = bucket.Open(s, "file://"+w.dir, "main")
+		w.must(err)
+		archives, _, err := w.Restorable(t.Context(), info, jobs)
+		w.must(err)
+		read := map[string]string{}
+		for _, a := range archives[0] {
+			w.must(a.Each(t.Context(), nil, func(m basetar.Member) error {
+				b, err := io.ReadAll(m)
+				read[m.Name] = string(b)
+				return err
+			}))
+		}
+		if read["base/5/3"] != string(content) || s.parts.Load() != want {
+			t.Errorf("%d jobs: %d bytes, %d ranges", jobs, len(read["base/5/3"]), s.parts.Load())
+		}
+	}
+	w.flip(filepath.Join(w.dir, "main/base", string(info.ID), "data_0003.tar"), 30*mib)
+	if _, _, err := w.everything(info); !fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "data_0003.tar: it is not what was stored") {
+		t.Errorf("damaged: %v", err)
 	}
 }

@@ -5,17 +5,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
-	"github.com/holdfast-pg/holdfast/internal/basetar"
 	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/manifest"
@@ -105,24 +100,7 @@ func (b *Bucket) Verify(ctx context.Context, info *backupinfo.Info, jobs int, pr
 	for _, key := range foreign {
 		v.damaged("%s is no archive of this backup: Holdfast leaves it out, Barman restores it", key)
 	}
-	var done atomic.Int64
-	total := int64(0)
-	for _, list := range c.Archives {
-		for _, a := range list {
-			total += a.Size
-		}
-	}
-	v.result.Bytes = total
-	read := func(n int64) { progress(done.Add(n), total) }
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(1, jobs))
-	for _, oid := range slices.Sorted(maps.Keys(c.Archives)) {
-		for n, a := range c.Archives[oid] {
-			v.result.Objects++
-			g.Go(func() error { return v.archive(gctx, a, n, read) })
-		}
-	}
-	if err := g.Wait(); err != nil {
+	if err := v.archives(ctx, b, c, max(1, jobs), progress); err != nil {
 		return nil, err
 	}
 	v.conclude(b, c)
@@ -136,63 +114,6 @@ func (v *verifier) damaged(format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.result.Damage = append(v.result.Damage, fmt.Sprintf(format, args...))
-}
-
-// archive reads one archive. That it cannot be read is a finding, unless the store does not answer.
-func (v *verifier) archive(ctx context.Context, a basetar.Archive, n int, progress func(int64)) error {
-	buf := make([]byte, 256<<10)
-	err := a.Each(ctx, progress, func(m basetar.Member) error {
-		if a.Misplaced(m) {
-			return fault.New(fault.Corrupt, "read", a.Path, "it holds %s, which does not belong there: its content is that of another object", m.Name)
-		}
-		return v.member(a, n, m, buf)
-	})
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case fault.Is(err, fault.Corrupt), fault.Is(err, fault.NotFound):
-		v.damaged("%v", err)
-		return nil
-	}
-	return err
-}
-
-func (v *verifier) member(a basetar.Archive, n int, m basetar.Member, buf []byte) error {
-	if !m.FileInfo().Mode().IsRegular() {
-		return nil
-	}
-	v.mu.Lock()
-	v.result.Files++
-	v.mu.Unlock()
-	var keep *bytes.Buffer
-	if a.OID == 0 && slices.Contains([]string{labelName, controlName, manifest.Name}, m.Name) {
-		if m.Size > mostManifest {
-			return fault.New(fault.Corrupt, "read", a.Path, "%s has %d bytes", m.Name, m.Size)
-		}
-		keep = &bytes.Buffer{}
-	}
-	sum := manifest.CRC32C.New()
-	into := io.Writer(sum)
-	if keep != nil {
-		into = io.MultiWriter(sum, keep)
-	}
-	size, err := io.CopyBuffer(struct{ io.Writer }{into}, m.Reader, buf)
-	if err != nil {
-		return err
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if was, there := v.kept[m.Name]; keep != nil && (!there || was.archive <= n) {
-		v.kept[m.Name] = kept{n, keep.Bytes()}
-	}
-	path := m.Name
-	if a.OID != 0 {
-		path = fmt.Sprintf("pg_tblspc/%d/%s", a.OID, m.Name)
-	}
-	if was, there := v.files[path]; v.files != nil && (!there || was.archive <= n) {
-		v.files[path] = content{n, a.Path, size, sum.Sum(nil)}
-	}
-	return nil
 }
 
 // conclude compares what was found with the record.

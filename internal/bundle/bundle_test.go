@@ -238,24 +238,16 @@ func check(t testing.TB, store objstore.Store, r *bundle.Record, c frame.Codec, 
 			t.Errorf("%s: segment %d has another content's tag", c, i)
 		}
 	}
-	if err := bundle.Verify(t.Context(), store, r, 2); err != nil {
-		t.Errorf("%s: %v", c, err)
+	read := &expecting{content}
+	if err := bundle.Read(t.Context(), store, r, 2, func(b []byte) error { _, err := read.Write(b); return err }); err != nil || len(read.want) > 0 {
+		t.Errorf("%s: %d bytes are missing, %v", c, len(read.want), err)
 	}
 }
 
-// ranges proves that ranges of an object can be read.
-func ranges(t testing.TB, store objstore.Store, r *bundle.Record, c frame.Codec, segments [][]byte) {
+// verified reads an object for its verification alone.
+func verified(t testing.TB, store objstore.Store, r *bundle.Record, workers int) error {
 	t.Helper()
-	content := slices.Concat(segments...)
-	rnd := rand.New(rand.NewPCG(1, uint64(len(content))))
-	for range 3 {
-		at := rnd.Int64N(int64(len(content)) + 1)
-		length := rnd.Int64N(int64(len(content)) - at + 1)
-		out := &expecting{content[at : at+length]}
-		if err := bundle.Extract(t.Context(), store, r, at, length, 2, out); err != nil || len(out.want) > 0 {
-			t.Errorf("%s: %d bytes at %d: %d are missing, %v", c, length, at, len(out.want), err)
-		}
-	}
+	return bundle.Read(t.Context(), store, r, workers, func([]byte) error { return nil })
 }
 
 type counter struct{ n int64 }
@@ -288,7 +280,6 @@ func TestObjects(t *testing.T) {
 					}
 					r := write(t, store, fmt.Sprintf("%s/%s/%d", algorithm, name, i), segments, bundle.Options{Codec: c, Workers: 3, Senders: 2})
 					check(t, store, r, c, segments)
-					ranges(t, store, r, c, segments)
 				}
 			})
 		}
@@ -416,7 +407,6 @@ func TestReuseIsRight(t *testing.T) {
 				}
 				r := write(t, store, fmt.Sprint("object", round), given, o)
 				check(t, store, r, c, segments)
-				ranges(t, store, r, c, segments)
 				old = r
 				if len(segments) > 0 && round == 0 {
 					segments[rnd.IntN(len(segments))] = noise(1+rnd.IntN(mib), rnd.Uint64())
@@ -495,7 +485,7 @@ func TestOtherRecords(t *testing.T) {
 	}
 	check(t, disk, r, codecOf(t, "lz4"), segmentsOf([]int{3 * mib, mib}, 1))
 	for what, earlier := range map[string]*bundle.Record{"hashed as a whole": hashedWhole(lz4, segments), "without tags": withoutTags(lz4)} {
-		if err := bundle.Verify(t.Context(), disk, earlier, 1); err != nil {
+		if err := verified(t, disk, earlier, 1); err != nil {
 			t.Errorf("segments %s: %v", what, err)
 		}
 		store = watch(disk)
@@ -507,7 +497,7 @@ func TestOtherRecords(t *testing.T) {
 	}
 	newer := *lz4
 	newer.Hash = "thirds"
-	if err := bundle.Verify(t.Context(), disk, &newer, 1); !fault.Is(err, fault.Tool) || !strings.Contains(err.Error(), `"thirds"`) || fault.HintOf(err) == "" {
+	if err := verified(t, disk, &newer, 1); !fault.Is(err, fault.Tool) || !strings.Contains(err.Error(), `"thirds"`) || fault.HintOf(err) == "" {
 		t.Errorf("a hash of a later version: %v", err)
 	}
 	damage := map[string]func(*bundle.Record){
@@ -535,11 +525,8 @@ func TestOtherRecords(t *testing.T) {
 		} else if !fault.Is(err, fault.Corrupt) || fault.HintOf(err) == "" {
 			t.Errorf("%s: write: %v", name, err)
 		}
-		if err := bundle.Verify(t.Context(), disk, &bad, 1); !fault.Is(err, fault.Corrupt) || fault.HintOf(err) == "" {
+		if err := verified(t, disk, &bad, 1); !fault.Is(err, fault.Corrupt) || fault.HintOf(err) == "" {
 			t.Errorf("%s: verify: %v", name, err)
-		}
-		if err := bundle.Extract(t.Context(), disk, &bad, 0, 1, 1, io.Discard); !fault.Is(err, fault.Corrupt) {
-			t.Errorf("%s: extract: %v", name, err)
 		}
 	}
 }
@@ -610,7 +597,7 @@ func TestDamagedObjects(t *testing.T) {
 		}
 		verify := func(what string) {
 			t.Helper()
-			if err := bundle.Verify(t.Context(), disk, r, 2); !fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "object") || fault.HintOf(err) == "" {
+			if err := verified(t, disk, r, 2); !fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "object") || fault.HintOf(err) == "" {
 				t.Errorf("%s: %s: %v", c, what, err)
 			}
 		}
@@ -626,13 +613,10 @@ func TestDamagedObjects(t *testing.T) {
 		verify("longer")
 		put(nil)
 		verify("empty")
-		if err := bundle.Extract(t.Context(), disk, r, 200, 100, 1, io.Discard); !fault.Is(err, fault.Corrupt) {
-			t.Errorf("%s: a range of an empty object: %v", c, err)
-		}
 		if err := disk.Delete(t.Context(), "object"); err != nil {
 			t.Fatal(err)
 		}
-		if err := bundle.Verify(t.Context(), disk, r, 2); !fault.Is(err, fault.NotFound) {
+		if err := verified(t, disk, r, 2); !fault.Is(err, fault.NotFound) {
 			t.Errorf("%s: absent: %v", c, err)
 		}
 	}
@@ -796,12 +780,6 @@ func TestMistakes(t *testing.T) {
 	}
 	if _, err := bundle.Write(t.Context(), disk, "../x", &source{}, bundle.Options{Codec: c}); !fault.Is(err, fault.Usage) {
 		t.Errorf("a bad key: %v", err)
-	}
-	r := write(t, disk, "x", segmentsOf([]int{10}, 1), bundle.Options{Codec: c})
-	for _, at := range [][2]int64{{-1, 1}, {0, -1}, {0, 11}, {11, 1}, {1 << 62, 1 << 62}} {
-		if err := bundle.Extract(t.Context(), disk, r, at[0], at[1], 1, io.Discard); !fault.Is(err, fault.Internal) {
-			t.Errorf("%v: %v", at, err)
-		}
 	}
 	if _, err := bundle.Write(t.Context(), disk, "y", &source{}, bundle.Options{Codec: c, Old: &bundle.Record{Key: "gone", Codec: c.String(), Hash: bundle.Lanes, TagKey: new(bundle.TagKey), Size: 11, CRC32C: 0}}); !fault.Is(err, fault.Corrupt) {
 		t.Errorf("an empty record: %v", err)

@@ -56,7 +56,6 @@ func TestObjectsOnS3(t *testing.T) {
 			t.Fatal(err)
 		}
 		check(t, store, third, c, segments)
-		ranges(t, store, third, c, segments)
 		if _, err := bundle.Write(t.Context(), store, key("fourth"), &source{segments: segments}, bundle.Options{Codec: c, Old: first}); c.Independent() && !fault.Is(err, fault.NotFound) {
 			t.Errorf("%s: made of what is gone: %v", c, err)
 		}

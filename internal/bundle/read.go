@@ -30,60 +30,17 @@ func short(key string, err error) error {
 	return err
 }
 
-// Extract writes length bytes of the content from byte at on to out, in order, each
-// segment verified before any of it is written. It reads only what it needs, in one request;
-// workers expand, one segment each at a time. Several may run on one object. Corrupt: the
-// object is not what its record says.
-func Extract(ctx context.Context, store objstore.Store, r *Record, at, length int64, workers int, out io.Writer) error {
+// Read calls use with the content of each segment of an object, in order, and compares all of
+// it with its record: each segment before it is used, the object's size and checksum at the
+// end. workers expand, one segment each at a time. Corrupt: the object is not what its record says.
+func Read(ctx context.Context, store objstore.Store, r *Record, workers int, use func(content []byte) error) error {
 	p, err := r.check()
 	if err != nil {
 		return err
 	}
-	if content := r.Content(); at < 0 || length < 0 || at > content-length {
-		return fault.New(fault.Internal, "read", r.Key, "%d bytes at %d of %d", length, at, content)
-	}
-	if length == 0 {
-		return nil
-	}
-	x := &extraction{store: store, record: r, places: p, workers: max(workers, 1)}
-	skip := at
-	for skip >= r.Segments[x.first].Sum.Size {
-		skip -= r.Segments[x.first].Sum.Size
-		x.first++
-	}
-	x.end = x.first
-	for have := -skip; have < length; x.end++ {
-		have += r.Segments[x.end].Sum.Size
-	}
-	x.use = func(content []byte) error {
-		content = content[skip:]
-		content = content[:min(length, int64(len(content)))]
-		skip, length = 0, length-int64(len(content))
-		_, err := out.Write(content)
-		return err
-	}
+	x := &reading{store: store, record: r, places: p, workers: max(workers, 1), use: use}
 	if r.Stream {
-		return x.stream(ctx, false)
-	}
-	offset, size := p.span(x.first+1, x.end+1)
-	in, _, err := store.Get(ctx, r.Key, objstore.Range{Offset: offset, Length: size})
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	return x.runs(ctx, in)
-}
-
-// Verify reads all of an object and compares it with its record: its size and checksum,
-// and the content of each segment.
-func Verify(ctx context.Context, store objstore.Store, r *Record, workers int) error {
-	p, err := r.check()
-	if err != nil {
-		return err
-	}
-	x := &extraction{store: store, record: r, places: p, workers: max(workers, 1), end: len(r.Segments), use: func([]byte) error { return nil }}
-	if r.Stream {
-		return x.stream(ctx, true)
+		return x.stream(ctx)
 	}
 	body, o, err := store.Get(ctx, r.Key, objstore.Whole())
 	if err != nil {
@@ -148,14 +105,13 @@ func (s *summing) end(r *Record) error {
 	return nil
 }
 
-// extraction reads the segments from first to end.
-type extraction struct {
-	store      objstore.Store
-	record     *Record
-	places     *places
-	workers    int
-	first, end int
-	use        func(content []byte) error
+// reading reads the segments of an object.
+type reading struct {
+	store   objstore.Store
+	record  *Record
+	places  *places
+	workers int
+	use     func(content []byte) error
 }
 
 // piece is a segment on its way.
@@ -165,7 +121,7 @@ type piece struct {
 }
 
 // runs reads runs that follow each other.
-func (x *extraction) runs(ctx context.Context, in io.Reader) error {
+func (x *reading) runs(ctx context.Context, in io.Reader) error {
 	workers := make([]func(*piece) error, x.workers)
 	for i := range workers {
 		d, err := x.places.codec.NewDecoder()
@@ -179,12 +135,12 @@ func (x *extraction) runs(ctx context.Context, in io.Reader) error {
 	for i := range slots {
 		slots[i] = &piece{}
 	}
-	next := x.first
+	next := 0
 	fill := func(ctx context.Context, p *piece) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if next == x.end {
+		if next == len(x.record.Segments) {
 			return io.EOF
 		}
 		p.number, next = next, next+1
@@ -199,7 +155,7 @@ func (x *extraction) runs(ctx context.Context, in io.Reader) error {
 }
 
 // expand makes the content of a run, and verifies it.
-func (x *extraction) expand(d *frame.Decoder, p *piece) (err error) {
+func (x *reading) expand(d *frame.Decoder, p *piece) (err error) {
 	s := &x.record.Segments[p.number]
 	p.content, err = d.Append(p.content[:0], p.run, int(s.Sum.Size))
 	if err != nil || x.record.Hash.sum(p.content) != s.SHA256 {
@@ -208,8 +164,8 @@ func (x *extraction) expand(d *frame.Decoder, p *piece) (err error) {
 	return nil
 }
 
-// stream reads an object without runs from its start, and to its end when all of it is to be verified.
-func (x *extraction) stream(ctx context.Context, all bool) error {
+// stream reads an object without runs.
+func (x *reading) stream(ctx context.Context) error {
 	body, _, err := x.store.Get(ctx, x.record.Key, objstore.Whole())
 	if err != nil {
 		return err
@@ -232,21 +188,16 @@ func (x *extraction) stream(ctx context.Context, all bool) error {
 	}
 	buf := make([]byte, frame.MaxSegment)
 	var at int64
-	for i := range x.record.Segments[:x.end] {
+	for i := range x.record.Segments {
 		s := &x.record.Segments[i]
 		content := buf[:s.Sum.Size]
 		if _, err := io.ReadFull(expanded, content); err != nil || x.record.Hash.sum(content) != s.SHA256 {
 			return broken(at)
 		}
 		at += s.Sum.Size
-		if i >= x.first {
-			if err := x.use(content); err != nil {
-				return err
-			}
+		if err := x.use(content); err != nil {
+			return err
 		}
-	}
-	if !all {
-		return nil
 	}
 	if n, err := io.Copy(io.Discard, expanded); err != nil || n > 0 {
 		return broken(at)

@@ -2,6 +2,7 @@ package cloudcopy
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/holdfast-pg/holdfast/internal/bundle"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/zstd"
@@ -16,8 +18,9 @@ import (
 
 // Stored is an archive as it was sent.
 type Stored struct {
-	Size   int64 // in bytes
-	CRC32C uint32
+	Size    int64 // in bytes
+	CRC32C  uint32
+	Content int64 // what it expands to, in bytes
 }
 
 // Archives are all archives of a backup by the last part of their keys, as its stored
@@ -30,15 +33,35 @@ func Archives(ctx context.Context, store objstore.Store, base string) (map[strin
 			return nil
 		}
 		e, _, err := readHead(in, h.Name)
-		if err == nil {
-			out[path.Base(e.Record.Key)] = Stored{e.Record.Size, e.Record.CRC32C}
+		if err != nil {
+			return fault.Wrap(fault.Corrupt, "read", base+recordsKey, err)
 		}
-		return fault.Wrap(fault.Corrupt, "read", base+recordsKey, err)
+		out[path.Base(e.Record.Key)] = Stored{e.Record.Size, e.Record.CRC32C, cmp.Or(e.Content, e.Record.Content())}
+		return nil
 	})
 	if err != nil || !there {
 		return nil, err
 	}
 	return out, nil
+}
+
+// Records calls each for the archives of a backup, one after the other, with the last part of
+// their keys and all that is known of them. There are none where Archives has none.
+func Records(ctx context.Context, store objstore.Store, base string, each func(name string, r *bundle.Record) error) error {
+	_, err := eachStored(ctx, store, base, func(h *tar.Header, in io.Reader) error {
+		if !strings.HasSuffix(h.Name, recordSuffix) {
+			return nil
+		}
+		e, rest, err := readHead(in, h.Name)
+		if err == nil && e.Record.Segments == nil {
+			e.Record.Segments, err = bundle.ReadSegments(rest)
+		}
+		if err != nil {
+			return fault.Wrap(fault.Corrupt, "read", base+recordsKey, err)
+		}
+		return each(path.Base(e.Record.Key), e.Record)
+	})
+	return err
 }
 
 // eachStored calls each for the files of a backup's stored records; false when it has none.
