@@ -7,9 +7,7 @@ import (
 	"strconv"
 
 	"github.com/holdfast-pg/holdfast/internal/backupinfo"
-	"github.com/holdfast-pg/holdfast/internal/codec"
 	"github.com/holdfast-pg/holdfast/internal/fault"
-	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 )
 
@@ -57,18 +55,12 @@ func (v *verifier) wal(ctx context.Context, b *Bucket) error {
 
 // check reads a segment to its end.
 func (w *WAL) check(ctx context.Context, name string, size uint64, info *backupinfo.Info) error {
-	key := w.objects[name][0].Key
-	corrupt := func(err error) error { return fault.Wrap(fault.Corrupt, "read", key, err) }
-	r, _, err := w.b.store.Get(ctx, key, objstore.Whole())
+	plain, key, err := w.open(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	plain, _, err := codec.NewReader(r)
-	if err != nil {
-		return corrupt(err)
-	}
 	defer plain.Close()
+	corrupt := func(err error) error { return fault.Wrap(fault.Corrupt, "read", key, err) }
 	head := make([]byte, wal.LongHeaderSize)
 	n, err := io.ReadFull(plain, head)
 	if err != nil {

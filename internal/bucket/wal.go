@@ -95,20 +95,38 @@ func (w *WAL) history(ctx context.Context, name string) (wal.History, error) {
 	if err != nil {
 		return wal.History{}, err
 	}
-	key := w.objects[name][0].Key
-	r, _, err := w.b.store.Get(ctx, key, objstore.Whole())
+	plain, key, err := w.open(ctx, name)
 	if err != nil {
 		return wal.History{}, err
-	}
-	defer r.Close()
-	plain, _, err := codec.NewReader(r)
-	if err != nil {
-		return wal.History{}, fault.Wrap(fault.Corrupt, "read", key, err)
 	}
 	defer plain.Close()
 	h, err := wal.ParseHistory(tli, io.LimitReader(plain, mostText))
 	return h, fault.Wrap(fault.Corrupt, "read timeline history", key, err)
 }
+
+// open begins to read a listed file, expanded. key is its object's.
+func (w *WAL) open(ctx context.Context, name string) (plain io.ReadCloser, key string, err error) {
+	key = w.objects[name][0].Key
+	r, _, err := w.b.store.Get(ctx, key, objstore.Whole())
+	if err != nil {
+		return nil, key, err
+	}
+	expanded, _, err := codec.NewReader(r)
+	if err != nil {
+		r.Close()
+		return nil, key, fault.Wrap(fault.Corrupt, "read", key, err)
+	}
+	return &expanding{expanded, r}, key, nil
+}
+
+// expanding closes what it reads from, too.
+type expanding struct {
+	io.ReadCloser
+	stored io.Closer
+}
+
+// Close implements io.Closer.
+func (e *expanding) Close() error { return errors.Join(e.ReadCloser.Close(), e.stored.Close()) }
 
 // Names are those of the listed files, without suffixes, sorted.
 func (w *WAL) Names() []string { return slices.Sorted(maps.Keys(w.objects)) }
@@ -140,19 +158,12 @@ func latest(t time.Time) time.Time {
 
 // Fetch delivers one file, expanded and complete, to dest.
 func (w *WAL) Fetch(ctx context.Context, name, dest string) error {
-	list := w.objects[name]
-	if len(list) == 0 {
+	if len(w.objects[name]) == 0 {
 		return fault.New(fault.NotFound, "fetch", name, "it is not below %s/%s", w.b.URL, w.b.wals())
 	}
-	key := list[0].Key
-	r, _, err := w.b.store.Get(ctx, key, objstore.Whole())
+	plain, key, err := w.open(ctx, name)
 	if err != nil {
 		return err
-	}
-	defer r.Close()
-	plain, _, err := codec.NewReader(r)
-	if err != nil {
-		return fault.Wrap(fault.Corrupt, "read", key, err)
 	}
 	defer plain.Close()
 	out, err := atomicfile.Create(dest, 0o600)
