@@ -151,6 +151,7 @@ func TestRecordedArchives(t *testing.T) {
 		"cut":             {func(w *world, at func(string) string) { w.must(os.Truncate(at("data_0001.tar"), 1024)) }, "data_0001.tar: it has 1024 bytes, not", "data_0001.tar"},
 		"one too many":    {func(w *world, _ func(string) string) { w.put("main/base/"+string(day(2))+"/data_0009.tar", "x") }, "data_0009.tar is no archive of this backup", "-"},
 		"damaged records": {func(w *world, at func(string) string) { w.flip(at(records), 60) }, "records.tar.zst", "records.tar.zst"},
+		"empty records":   {func(w *world, at func(string) string) { w.must(os.Truncate(at(records), 0)) }, "records.tar.zst: it is empty", "records.tar.zst: it is empty"},
 		"no records":      {func(w *world, at func(string) string) { w.must(os.Remove(at(records))) }, "", "-"},
 		"WAL is cut":      {func(w *world, _ func(string) string) { w.must(os.Truncate(w.segment(2), 5*mib)) }, "it has 5242880 bytes, a whole segment has 16777216", "-"},
 		"other WAL":       {func(w *world, _ func(string) string) { w.flip(w.segment(2), 9) }, "000000010000000000000002", "-"},
@@ -165,7 +166,7 @@ func TestRecordedArchives(t *testing.T) {
 			if c.says == "" && err != nil || c.says != "" && (!fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), c.says)) {
 				t.Errorf("verified: %v", err)
 			}
-			if certain := name != "no records" && name != "damaged records"; certain == (len(v.Unproven) > 0) {
+			if certain := name != "no records" && name != "damaged records" && name != "empty records"; certain == (len(v.Unproven) > 0) {
 				t.Errorf("not verified: %q", v.Unproven)
 			}
 			members, doubt, err := w.everything(info)

@@ -81,8 +81,12 @@ func eachStored(ctx context.Context, store objstore.Store, base string, each fun
 		return true, corrupt(err)
 	}
 	defer z.Close()
-	for files := tar.NewReader(z); ; {
+	files := tar.NewReader(z)
+	for n := 0; ; n++ {
 		h, err := files.Next()
+		if errors.Is(err, io.EOF) && n == 0 { // nothing at all expands to nothing
+			return true, fault.New(fault.Corrupt, "read", key, "it is empty")
+		}
 		if errors.Is(err, io.EOF) {
 			// The checksums are at the end.
 			_, err := io.Copy(io.Discard, z)
