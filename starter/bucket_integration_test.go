@@ -510,6 +510,10 @@ func TestBucketOfABarmanServer(t *testing.T) {
 			r.Stop(t, pgtest.Fast)
 		}
 	}
+	full := s.idsOf("ltc")[0]
+	s.goesOn(t, "ltc", full, full+"/data.tar", want, syscall.SIGTERM)
+	incremental := s.idsOf("pgc")[0]
+	s.goesOn(t, "pgc", incremental, incremental+"/data.tar", want, syscall.SIGKILL)
 	r := s.restored(t, "pgc", "latest", "immediately", "--target-immediate", "--target-action", "promote")
 	if r.Fingerprint(t) != before {
 		t.Error("other rows than at the end of the backup")

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -53,7 +54,7 @@ func (a *app) cmdRestore() *cobra.Command {
 		Use: "restore SERVER BACKUP DEST", Aliases: []string{"recover"}, Short: "Make a data directory of a backup",
 		Long: `Restores a backup to a new or empty directory on this host. DEST is complete or absent:
 a restore that is interrupted leaves nothing that a server could be started on, and
-can be run again. WAL is copied too, unless it is to be fetched by PostgreSQL
+can be run again; out of an object store it then goes on where it was. WAL is copied too, unless it is to be fetched by PostgreSQL
 (--get-wal). archive_command is switched off in the restored configuration. A target
 that cannot be reached is refused before anything is written. The engine need not run.
 
@@ -179,12 +180,32 @@ func (a *app) restore(ctx context.Context, o restoreOptions) error {
 func (a *app) runRestore(ctx context.Context, src restore.Source, plan *restoreplan.Plan, opt restore.Options) (*restore.Result, error) {
 	meter := &byteMeter{what: "restores", line: a.liveLine()}
 	opt.Progress = meter.show
+	opt.Resumed = func(id string, done, all int) {
+		a.say("An earlier restore to %s did not finish; this one goes on: %d of %d archives of backup %s are unpacked.", plan.Dest, done, all, id)
+	}
 	res, err := restore.Run(ctx, src, plan, opt)
 	meter.line.clear()
-	if err != nil && ctx.Err() != nil {
-		err = fault.New(fault.Cancelled, "restore to", plan.Dest, "it was interrupted; nothing was left behind")
+	return res, endOfRestore(plan.Dest, err, ctx.Err() != nil)
+}
+
+// endOfRestore says what a restore that failed has left behind.
+func endOfRestore(dest string, err error, interrupted bool) error {
+	var unfinished *restore.Unfinished
+	switch goesOn := errors.As(err, &unfinished); {
+	case err == nil:
+		return nil
+	case interrupted && !goesOn:
+		return fault.New(fault.Cancelled, "restore to", dest, "it was interrupted; nothing was left behind")
+	case interrupted:
+		err = fault.New(fault.Cancelled, "restore to", dest, "it was interrupted")
+	case !goesOn:
+		return err
 	}
-	return res, err
+	remedy := "to go on from there give the same command again; else remove what is unpacked in " + strings.Join(unfinished.Dirs, ", ")
+	if hint := fault.HintOf(err); hint != "" {
+		remedy = hint + "; " + remedy
+	}
+	return &fault.Error{Kind: fault.KindOf(err), Err: err, Hint: remedy}
 }
 
 // restoreRequest reads the options, and the configuration where they leave things open.

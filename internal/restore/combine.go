@@ -36,6 +36,7 @@ type combiner struct {
 	opt     Options
 	how     combinebackup.Options
 	chain   []Source // the full backup first; as they are combined
+	places  []*place // that of the data directory first
 	staging *staging
 	meter   *meter
 	held    string // pg_control, until it is placed
@@ -57,51 +58,66 @@ func (m *meter) add(n int64) {
 // combineInside is where pg_combinebackup writes to: it wants empty directories.
 const combineInside = ".holdfast-combined"
 
-// newCombiner makes ready what is combined. What is kept as plain files is read
-// where it lies, unless its files would be linked, or its links to tablespaces
-// lead elsewhere.
-func newCombiner(ctx context.Context, src Source, opt Options, data *place) (*combiner, error) {
+func newCombiner(ctx context.Context, src Source, opt Options, places []*place) *combiner {
 	newest := src
 	newest.Parents = nil // each member counts on its own from here on
-	c := &combiner{ctx: ctx, opt: opt, meter: &meter{show: opt.Progress}, chain: append(slices.Clone(src.Parents), newest)}
+	c := &combiner{ctx: ctx, opt: opt, meter: &meter{show: opt.Progress}, places: places, chain: append(slices.Clone(src.Parents), newest)}
 	c.how.Mode = opt.Combine.Mode
+	return c
+}
+
+// prepare makes ready what is combined, and measures the result. What is kept as plain files is
+// read where it lies, unless its files would be linked, or its links to tablespaces lead elsewhere.
+func (c *combiner) prepare(trees []*tree) error {
 	var todo []int
 	need := int64(0)
 	for i, s := range c.chain {
 		wanted, bytes, err := c.toStage(s)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if wanted {
 			todo, need = append(todo, i), need+bytes
 		}
 	}
 	if len(todo) == 0 {
-		return c, nil
+		return c.measure(trees)
 	}
 	c.meter.total.Store(need)
 	var err error
-	if c.staging, err = openStaging(opt.Combine.Staging, data); err != nil {
-		return nil, err
+	if c.staging, err = openStaging(c.opt.Combine.Staging, c.places[0], c.chain); err != nil {
+		return err
 	}
-	if err := c.checkStaging(need, data); err != nil {
-		c.close()
-		return nil, err
+	if err := c.checkStaging(need, c.places[0]); err != nil {
+		return err
 	}
 	for _, i := range todo {
 		last := int64(0)
-		o := Options{Jobs: opt.Jobs, Progress: func(done, _ int64) { c.meter.add(done - atomic.SwapInt64(&last, done)) }}
-		if c.chain[i], err = c.staging.stage(ctx, c.chain[i], o); err != nil {
-			c.close()
-			return nil, err
+		o := Options{Jobs: c.opt.Jobs, Resumed: c.opt.Resumed, Progress: func(done, _ int64) { c.meter.add(done - atomic.SwapInt64(&last, done)) }}
+		if c.chain[i], err = c.staging.stage(c.ctx, c.chain[i], o); err != nil {
+			return err
 		}
 	}
-	return c, nil
+	return c.measure(trees)
 }
 
-func (c *combiner) close() {
+func (c *combiner) ledgers() []*ledger {
+	if c.staging == nil {
+		return nil
+	}
+	return c.staging.notes
+}
+
+func (c *combiner) notes() *ledger { return nil }
+
+func (c *combiner) close(keep bool) {
 	if c.staging != nil {
-		c.staging.remove()
+		c.staging.close(keep)
+	}
+	for _, p := range c.places {
+		if keep {
+			_ = p.empty(stagingInside) // the next restore does it otherwise
+		}
 	}
 }
 
@@ -154,7 +170,7 @@ func (c *combiner) checkStaging(need int64, data *place) error {
 	if size := c.chain[len(c.chain)-1].Info.ClusterSize; same && size != nil && c.how.Mode == combinebackup.Copy {
 		need += *size
 	}
-	if avail := int64(free.Bavail) * free.Bsize; need > avail {
+	if avail := int64(free.Bavail)*free.Bsize + c.staging.size(); need > avail {
 		return fault.New(fault.Disk, "unpack to", c.staging.dir, "%d bytes are needed to combine the backups, %d are free", need, avail).
 			WithHint("free space there, or name another directory with --staging-path; nothing was written")
 	}
@@ -343,7 +359,6 @@ func (c *combiner) unwrap(trees []*tree) error {
 			return fault.Wrap(fault.Internal, "remove", from, err)
 		}
 	}
-	c.close()
 	return nil
 }
 
@@ -384,6 +399,7 @@ func moveInto(from, to, rel string, skip func(rel string, isDir bool) bool) erro
 
 // control places the last file, without which no server starts.
 func (c *combiner) control(data *tree) error {
+	c.close(false)
 	to := filepath.Join(data.build, controlFile)
 	return fault.Wrap(fault.Internal, "rename to", to, os.Rename(c.held, to))
 }

@@ -72,20 +72,20 @@ func TestStagingOfTheDead(t *testing.T) {
 	parent := t.TempDir()
 	put(t, "left", parent, stagingPrefix+"dead", "1", "data", "x")
 	put(t, "theirs", parent, "other", "x")
-	living, err := openStaging(parent, &place{final: "/one"})
+	living, err := openStaging(parent, &place{final: "/one"}, nil)
 	check(t, err)
 	put(t, "mine", living.dir, "x")
-	s, err := openStaging(parent, &place{final: "/two"})
+	s, err := openStaging(parent, &place{final: "/two"}, nil)
 	check(t, err)
 	if got := files(t, parent); slices.Contains(got, stagingPrefix+"dead/") || !slices.Contains(got, filepath.Base(living.dir)+"/x") || !slices.Contains(got, "other/x") || s.dir == living.dir {
 		t.Errorf("%q", got)
 	}
-	s.remove()
-	living.remove()
+	s.close(false)
+	living.close(false)
 	if got := files(t, parent); !slices.Equal(got, []string{"other/", "other/x"}) {
 		t.Errorf("%q", got)
 	}
-	if _, err := openStaging(filepath.Join(parent, "none"), &place{final: "/one"}); !fault.Is(err, fault.NotFound) || !strings.Contains(fault.HintOf(err), "--staging-path") {
+	if _, err := openStaging(filepath.Join(parent, "none"), &place{final: "/one"}, nil); !fault.Is(err, fault.NotFound) || !strings.Contains(fault.HintOf(err), "--staging-path") {
 		t.Errorf("%v", err)
 	}
 }

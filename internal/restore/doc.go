@@ -9,5 +9,7 @@
 // pg_combinebackup, and the result compared with its manifest.
 // A backup that is a set of disk snapshots is read where they show their files,
 // which become clones where the file system can clone.
+// What is brought out of an object store is noted, and a restore that did not finish
+// goes on with it when it is run again.
 // It needs no Temporal and never talks to PostgreSQL.
 package restore

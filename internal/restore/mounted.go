@@ -58,7 +58,7 @@ func runMounted(ctx context.Context, src Source, plan *restoreplan.Plan, opt Opt
 	if err := linkTablespaces(dest, plan); err != nil {
 		return nil, err
 	}
-	if err := fetchWAL(ctx, src, plan, dest, max(1, opt.Jobs)); err != nil {
+	if err := fetchWAL(ctx, src, plan, dest, max(1, opt.Jobs), nil); err != nil {
 		return nil, err
 	}
 	res := &Result{WALFiles: len(plan.WAL)}

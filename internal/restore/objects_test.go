@@ -39,7 +39,7 @@ func packedAs(t *testing.T, compression string, entries ...entry) string {
 	check(t, err)
 	w := tar.NewWriter(z)
 	for _, e := range entries {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Size: int64(len(e.content)), Mode: 0o600, ModTime: time.Unix(1e9, 0)}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Size: int64(len(e.content)), Mode: 0o600, ModTime: time.Unix(1e9, 123456789), Format: tar.FormatPAX}
 		switch {
 		case strings.HasSuffix(e.name, "/"):
 			h.Typeflag, h.Mode = tar.TypeDir, 0o700

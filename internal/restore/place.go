@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -26,8 +27,8 @@ type place struct {
 	lock    *os.File
 }
 
-// openPlace claims a directory. A final directory that holds anything but an
-// unfinished restore is refused.
+// openPlace claims a directory, and marks one that is built in place. A final directory that holds
+// anything but an unfinished restore is refused; what that has left is still there.
 func openPlace(what, final, remedy string) (*place, error) {
 	switch free, err := vacant(final); {
 	case err != nil:
@@ -51,9 +52,11 @@ func openPlace(what, final, remedy string) (*place, error) {
 	if err := p.claim(); err != nil {
 		return nil, err
 	}
-	if err := p.empty(); err != nil {
-		p.lock.Close()
-		return nil, err
+	if p.inPlace && !begunInPlace(final) {
+		if err := writeMarker(filepath.Join(final, Marker)); err != nil {
+			p.lock.Close()
+			return nil, err
+		}
 	}
 	return p, nil
 }
@@ -91,23 +94,14 @@ func (p *place) claim() error {
 	return nil
 }
 
-// empty removes what a killed restore left, and marks a directory that is
-// built in place.
-func (p *place) empty() error {
+// empty removes what a killed restore left, but for one entry.
+func (p *place) empty(spare string) error {
 	entries, err := os.ReadDir(p.build)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "read directory", p.build, err)
 	}
-	if p.inPlace {
-		marker := filepath.Join(p.build, Marker)
-		if _, err := os.Lstat(marker); errors.Is(err, fs.ErrNotExist) {
-			if err := writeMarker(marker); err != nil {
-				return err
-			}
-		}
-	}
 	for _, e := range entries {
-		if e.Name() == Marker || e.Name() == "lost+found" {
+		if e.Name() == Marker || e.Name() == "lost+found" || e.Name() == spare {
 			continue
 		}
 		if err := os.RemoveAll(filepath.Join(p.build, e.Name())); err != nil {
@@ -149,15 +143,23 @@ func (p *place) finish() error {
 	return atomicfile.SyncDir(filepath.Dir(p.final))
 }
 
-// abandon removes what was built. In place, the marker stays when the removal
-// itself fails.
-func (p *place) abandon() {
+// close ends a failed restore. What was built is removed, or kept for the next one, if anything
+// was. In place, the marker stays as long as something of it is there.
+func (p *place) close(keep bool) {
 	defer p.lock.Close()
 	if !p.inPlace {
-		os.RemoveAll(p.build)
+		if keep {
+			os.Remove(p.build) // while it is empty
+		} else {
+			os.RemoveAll(p.build)
+		}
 		return
 	}
-	if p.empty() == nil {
+	if !keep && p.empty("") != nil {
+		return
+	}
+	entries, err := os.ReadDir(p.final)
+	if err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() != Marker && e.Name() != "lost+found" }) {
 		os.Remove(filepath.Join(p.final, Marker))
 	}
 }

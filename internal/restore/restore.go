@@ -40,16 +40,21 @@ type Source struct {
 
 // Options bound a restore.
 type Options struct {
-	Jobs     int                     // files copied at once; at least 1
-	Progress func(done, total int64) // bytes; may be nil
-	Combine  Combine                 // of incremental backups
+	Jobs     int                            // files copied at once; at least 1
+	Progress func(done, total int64)        // bytes; may be nil
+	Resumed  func(id string, done, all int) // archives of a backup that an earlier restore has unpacked; may be nil
+	Combine  Combine                        // of incremental backups
 }
 
 // filler brings a backup's files to where they are built.
 type filler interface {
-	run(trees []*tree) error   // all but pg_control
-	control(data *tree) error  // pg_control, the last of them
-	did() (files, bytes int64) // so far
+	prepare(trees []*tree) error // what has to be done before the size of the result is known
+	run(trees []*tree) error     // all but pg_control
+	control(data *tree) error    // pg_control, the last of them
+	did() (files, bytes int64)   // so far
+	notes() *ledger              // of the destination; nil where none is kept
+	ledgers() []*ledger          // all that are kept
+	close(keep bool)             // after a failure
 }
 
 // Result says what was done.
@@ -61,8 +66,28 @@ type Result struct {
 	MissingFiles []string // configuration files that the backup does not hold
 }
 
+// Unfinished is the error of a restore that can go on where it was, when it is run again.
+type Unfinished struct {
+	Dirs []string // with what was unpacked, that of the data directory first
+	Err  error
+}
+
+func (u *Unfinished) Error() string { return u.Err.Error() }
+
+// Unwrap returns the cause.
+func (u *Unfinished) Unwrap() error { return u.Err }
+
+// stages of a restore, by what a failure leaves: all that was there; what an earlier restore has
+// noted; what this one has, if waiting helps; that, unless it takes the room of a full disk.
+const (
+	claiming = iota
+	measuring
+	filling
+	fetching
+)
+
 // Run carries out a plan. On failure the destinations are as they were, unless they are
-// disks that were mounted.
+// disks that were mounted, and where the error is Unfinished what was unpacked waits beside them.
 func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (res *Result, err error) {
 	if src.Snapshot != nil && src.Snapshot.Mounted {
 		return runMounted(ctx, src, plan, opt)
@@ -72,19 +97,29 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 		return nil, err
 	}
 	places := map[string]*place{}
-	finished := 0
+	finished, stage := 0, claiming
 	var log *journal
+	var c filler
+	order := []*place{}
 	defer func() {
-		if err != nil && finished == 0 {
-			for _, p := range places {
-				p.abandon()
+		if err == nil || finished > 0 {
+			return
+		}
+		keep := stage == claiming
+		if c != nil {
+			worth := stage == measuring || ctx.Err() != nil || worthWaiting(err) || stage == fetching && !fault.Is(err, fault.Disk)
+			if keep = stopNoting(c.ledgers()) && worth; keep && stage != measuring {
+				err = &Unfinished{directories(c.ledgers()), err}
 			}
-			if log != nil && !log.marker {
-				err = errors.Join(err, log.end())
-			}
+			c.close(keep)
+		}
+		for _, p := range order {
+			p.close(keep)
+		}
+		if log != nil && !log.marker {
+			err = errors.Join(err, log.end())
 		}
 	}()
-	order := []*place{}
 	// The data directory comes first, so that a tablespace below it can be
 	// built inside its tree.
 	for _, t := range trees {
@@ -107,15 +142,22 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 	for _, t := range trees {
 		t.locate(plan.Dest, places)
 	}
-	c, release, err := newFiller(ctx, src, opt, trees, places[plan.Dest])
-	if err != nil {
+	stage = measuring
+	if c, err = newFiller(ctx, src, opt, trees, plan, order); err != nil {
 		return nil, err
 	}
-	defer release()
-	if err := enoughSpace(trees, src, plan); err != nil {
+	stage = filling
+	if err := c.prepare(trees); err != nil {
+		return nil, err
+	}
+	stage = measuring
+	if err := enoughSpace(trees, src, plan, c); err != nil {
 		return nil, err
 	}
 
+	stage = filling
+	notes := c.notes()
+	notes.keep()
 	res = &Result{}
 	if err := c.run(trees); err != nil {
 		return nil, err
@@ -128,15 +170,19 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 			return nil, err
 		}
 	}
+	stage = fetching
 	res.Files, res.Bytes = c.did()
 	data := places[plan.Dest]
 	if err := linkTablespaces(data.build, plan); err != nil {
 		return nil, err
 	}
-	if err := fetchWAL(ctx, src, plan, data.build, max(1, opt.Jobs)); err != nil {
+	if err := fetchWAL(ctx, src, plan, data.build, max(1, opt.Jobs), notes); err != nil {
 		return nil, err
 	}
 	res.WALFiles = len(plan.WAL)
+	if err := notes.close(); err != nil {
+		return nil, err
+	}
 	if err := res.configure(data.build, src.Info, plan); err != nil {
 		return nil, err
 	}
@@ -148,7 +194,7 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 			return nil, err
 		}
 	}
-	if err := c.control(trees[0]); err != nil {
+	if err := errors.Join(c.control(trees[0]), notes.remove()); err != nil {
 		return nil, err
 	}
 	if err := data.sync(); err != nil {
@@ -168,20 +214,26 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 }
 
 // newFiller copies or unpacks a full backup, and combines an incremental one with
-// those that it builds on. The caller calls release in the end.
-func newFiller(ctx context.Context, src Source, opt Options, trees []*tree, data *place) (f filler, release func(), err error) {
-	if len(src.Parents) == 0 {
-		return newCopier(ctx, opt, trees), func() {}, nil
+// those that it builds on. What was left in the places is removed, unless it is gone on with.
+func newFiller(ctx context.Context, src Source, opt Options, trees []*tree, plan *restoreplan.Plan, order []*place) (filler, error) {
+	chain := len(src.Parents) > 0
+	c := newCopier(ctx, opt, trees)
+	if src.Objects != nil && !chain {
+		return c, c.note(src, trees, plan, order, opt)
 	}
-	c, err := newCombiner(ctx, src, opt, data)
-	if err != nil {
-		return nil, nil, err
+	for i, p := range order {
+		spare := ""
+		if i == 0 && chain {
+			spare = stagingInside
+		}
+		if err := p.empty(spare); err != nil {
+			return nil, err
+		}
 	}
-	if err := c.measure(trees); err != nil {
-		c.close()
-		return nil, nil, err
+	if chain {
+		return newCombiner(ctx, src, opt, order), nil
 	}
-	return c, c.close, nil
+	return c, nil
 }
 
 // linkTablespaces makes the links of pg_tblspc anew; those of the source would
@@ -200,7 +252,7 @@ func linkTablespaces(data string, plan *restoreplan.Plan) error {
 	return nil
 }
 
-func fetchWAL(ctx context.Context, src Source, plan *restoreplan.Plan, data string, jobs int) error {
+func fetchWAL(ctx context.Context, src Source, plan *restoreplan.Plan, data string, jobs int, notes *ledger) error {
 	for _, dir := range []string{"pg_wal/archive_status", plan.WALDir} {
 		if err := os.MkdirAll(filepath.Join(data, dir), 0o700); err != nil {
 			return fault.Wrap(fault.Internal, "create directory", dir, err)
@@ -210,8 +262,15 @@ func fetchWAL(ctx context.Context, src Source, plan *restoreplan.Plan, data stri
 	g.SetLimit(jobs)
 	for _, name := range plan.WAL {
 		g.Go(func() error {
-			if err := src.WAL.Fetch(ctx, name, filepath.Join(data, plan.WALDir, name)); err != nil {
-				return fault.Wrap(fault.Internal, "fetch WAL", name, err)
+			if !notes.done(walUnit(name)) {
+				to := filepath.Join(data, plan.WALDir, name)
+				err := src.WAL.Fetch(ctx, name, to)
+				if err == nil {
+					err = notes.addWAL(name, to)
+				}
+				if err != nil {
+					return fault.Wrap(fault.Internal, "fetch WAL", name, err)
+				}
 			}
 			if !plan.MarkDone {
 				return nil
@@ -227,7 +286,8 @@ func fetchWAL(ctx context.Context, src Source, plan *restoreplan.Plan, data stri
 }
 
 // enoughSpace refuses a restore that cannot fit, before a byte is written.
-func enoughSpace(trees []*tree, src Source, plan *restoreplan.Plan) error {
+func enoughSpace(trees []*tree, src Source, plan *restoreplan.Plan, c filler) error {
+	notes := c.notes()
 	need := map[uint64]int64{}
 	at := map[uint64]string{}
 	free := map[uint64]int64{}
@@ -242,10 +302,15 @@ func enoughSpace(trees []*tree, src Source, plan *restoreplan.Plan) error {
 			return fault.Wrap(fault.Internal, "statfs", t.build, err)
 		}
 		if t.filter == nil || !t.clones() {
-			need[st.Dev] += t.bytes
+			_, brought := notes.brought(t)
+			need[st.Dev] += t.bytes - brought
 		}
 		if i == 0 && src.Info.SegmentSize != nil {
-			need[st.Dev] += int64(len(plan.WAL)) * int64(*src.Info.SegmentSize)
+			for _, name := range plan.WAL {
+				if !notes.done(walUnit(name)) {
+					need[st.Dev] += int64(*src.Info.SegmentSize)
+				}
+			}
 		}
 		at[st.Dev], free[st.Dev] = t.dest, int64(fsys.Bavail)*fsys.Bsize
 	}
@@ -256,8 +321,11 @@ func enoughSpace(trees []*tree, src Source, plan *restoreplan.Plan) error {
 		all += free[dev]
 	}
 	// What objects expand to is not known, but not less than the databases had.
-	if size := src.Info.ClusterSize; src.Objects != nil && size != nil && *size > all {
-		return lacksSpace(plan.Dest, *size, all)
+	if size := src.Info.ClusterSize; src.Objects != nil && size != nil {
+		_, brought := c.did()
+		if need := *size - brought; need > all {
+			return lacksSpace(plan.Dest, need, all)
+		}
 	}
 	return nil
 }

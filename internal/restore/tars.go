@@ -67,6 +67,9 @@ func measureObjects(trees []*tree) {
 
 // unpack streams the nth archive of a tree into the directory that is built.
 func (c *copier) unpack(ctx context.Context, t *tree, n int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if t.isData && !t.stored {
 		if err := c.copyManifest(t); err != nil {
 			return err
@@ -76,20 +79,33 @@ func (c *copier) unpack(ctx context.Context, t *tree, n int) error {
 	if t.stored {
 		progress = c.tell
 	}
-	buf := make([]byte, 256<<10)
-	return t.tars[n].Each(ctx, progress, func(m basetar.Member) error {
+	if c.ledger.done(t.tars[n].Path) {
+		progress(t.tars[n].Size)
+		return nil
+	}
+	buf, note := make([]byte, 256<<10), c.ledger.begin(t.tars[n].Path, n)
+	err := t.tars[n].Each(ctx, progress, func(m basetar.Member) error {
 		if t.stored && t.tars[n].Misplaced(m) {
 			return fault.New(fault.Corrupt, "read", t.tars[n].Path, "it holds %s, which does not belong to %s", m.Name, t.what).
 				WithHint("its content is that of another object; restore another backup")
 		}
-		return fault.Wrap(fault.Internal, "restore file", filepath.Join(t.build, m.Name), c.member(t, n, m, buf))
+		return fault.Wrap(fault.Internal, "restore file", filepath.Join(t.build, m.Name), c.member(t, n, m, buf, note))
 	})
+	if err == nil {
+		c.ledger.add(note)
+	}
+	return err
 }
 
-func (c *copier) member(t *tree, n int, m basetar.Member, buf []byte) error {
+func (c *copier) member(t *tree, n int, m basetar.Member, buf []byte, note *unit) error {
 	info := m.FileInfo()
 	if t.isData && m.Name == controlFile {
-		return c.unpacked.keepControl(m, n)
+		content, err := m.Small()
+		if err == nil {
+			c.unpacked.keepControl(m.Header, content, n)
+			note.hold(m.Header, content)
+		}
+		return err
 	}
 	if t.isData && excluded(m.Name, info.IsDir()) {
 		return nil
@@ -111,6 +127,7 @@ func (c *copier) member(t *tree, n int, m basetar.Member, buf []byte) error {
 			return fault.New(fault.Corrupt, "unpack", m.Name, "it is a link to %s, not a directory", m.Linkname)
 		default:
 			c.unpacked.linkLater(dst, m.Linkname)
+			note.link(dst, m.Linkname)
 		}
 		return nil
 	}
@@ -128,6 +145,9 @@ func (c *copier) member(t *tree, n int, m basetar.Member, buf []byte) error {
 	if !again {
 		c.add(size)
 	}
+	if note != nil {
+		note.add(stampOf(c.unpacked.seed, dst, size, m.ModTime))
+	}
 	if !t.stored {
 		c.tell(size)
 	}
@@ -140,14 +160,16 @@ func fill(out *os.File, r io.Reader, at time.Time, buf []byte) (int64, error) {
 	n, err := io.CopyBuffer(struct{ io.Writer }{out}, r, buf)
 	if err == nil {
 		// By its descriptor: the name may be another file's by now.
-		time := unix.NsecToTimeval(at.UnixNano())
-		err = unix.Futimes(int(out.Fd()), []unix.Timeval{time, time})
+		err = unix.Futimes(int(out.Fd()), []unix.Timeval{fileTime(at), fileTime(at)})
 	}
 	if cerr := out.Close(); err == nil {
 		err = cerr
 	}
 	return n, err
 }
+
+// fileTime is a time as a file gets it.
+func fileTime(at time.Time) unix.Timeval { return unix.NsecToTimeval(at.UnixNano()) }
 
 func (c *copier) copyManifest(data *tree) error {
 	src := filepath.Join(data.src, manifest.Name)

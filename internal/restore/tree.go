@@ -30,6 +30,7 @@ type tree struct {
 	remedy    string            // when dest is taken
 	build     string
 	isData    bool
+	staged    bool // it is combined with others before it is restored
 	files     int64
 	bytes     int64
 	filter    *datadir.Filter // of a snapshot; nil when only what belongs to a backup is there
@@ -163,6 +164,7 @@ type copier struct {
 	files, bytes atomic.Int64
 	done         atomic.Int64 // of total
 	unpacked     *unpacked
+	ledger       *ledger // of archives in an object store; nil elsewhere
 }
 
 func newCopier(ctx context.Context, opt Options, trees []*tree) *copier {
@@ -205,6 +207,9 @@ func (c *copier) run(trees []*tree) error {
 // manifest is where the manifest goes: its name says which backup it is of
 // (Barman does the same).
 func (t *tree) manifest() string {
+	if t.staged {
+		return filepath.Join(t.build, manifest.Name)
+	}
 	return filepath.Join(t.build, manifest.Name+"."+t.id)
 }
 
@@ -257,6 +262,43 @@ func (c *copier) add(n int64) {
 func (c *copier) tell(n int64) {
 	if done := c.done.Add(n); c.progress != nil {
 		c.progress(done, c.total)
+	}
+}
+
+func (c *copier) prepare([]*tree) error { return nil }
+func (c *copier) close(bool)            {}
+func (c *copier) notes() *ledger        { return c.ledger }
+
+func (c *copier) ledgers() []*ledger {
+	if c.ledger == nil {
+		return nil
+	}
+	return []*ledger{c.ledger}
+}
+
+// note begins to note what is unpacked, or goes on with what an earlier restore has.
+func (c *copier) note(src Source, trees []*tree, plan *restoreplan.Plan, places []*place, opt Options) (err error) {
+	if c.ledger, err = openLedger(src, trees, plan, places, c); err != nil || len(c.ledger.before) == 0 || opt.Resumed == nil {
+		return err
+	}
+	done, all := 0, 0
+	for _, t := range trees {
+		n, _ := c.ledger.brought(t)
+		done, all = done+n, all+len(t.tars)
+	}
+	opt.Resumed(trees[0].id, done, all)
+	return nil
+}
+
+// takeOver counts what an earlier restore has unpacked.
+func (c *copier) takeOver(u *unit, files, bytes int64) {
+	c.files.Add(files)
+	c.bytes.Add(bytes)
+	for _, l := range u.Links {
+		c.unpacked.linkLater(string(l.Path), string(l.To))
+	}
+	if h := u.Control; h != nil {
+		c.unpacked.keepControl(h.header(), h.Content, u.Order)
 	}
 }
 

@@ -3,7 +3,6 @@ package restore
 import (
 	"archive/tar"
 	"errors"
-	"hash/maphash"
 	"io/fs"
 	"maps"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/holdfast-pg/holdfast/internal/basetar"
 	"github.com/holdfast-pg/holdfast/internal/fault"
 )
 
@@ -19,8 +17,8 @@ import (
 // members of the same name: that of the last archive counts, and of its members the last.
 type unpacked struct {
 	mu      sync.Mutex
-	seed    maphash.Seed
-	from    map[uint64]int // the archive of each file, by the hash of its path
+	seed    []byte
+	from    map[uint64]int // the archive of each file, by the key of its path
 	links   map[string]string
 	control *tar.Header // pg_control, until it is placed
 	content []byte
@@ -28,7 +26,7 @@ type unpacked struct {
 }
 
 func newUnpacked() *unpacked {
-	return &unpacked{seed: maphash.MakeSeed(), from: map[uint64]int{}, links: map[string]string{}}
+	return &unpacked{seed: newSeed(), from: map[uint64]int{}, links: map[string]string{}}
 }
 
 // create makes a new file for a member of the nth archive, and none when a later archive
@@ -36,7 +34,7 @@ func newUnpacked() *unpacked {
 func (u *unpacked) create(path string, n int, mode fs.FileMode) (f *os.File, again bool, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	key := maphash.String(u.seed, path)
+	key := pathKey(u.seed, path)
 	was, again := u.from[key]
 	if again && was > n {
 		return nil, true, nil
@@ -68,17 +66,12 @@ func createIn(path string, mode fs.FileMode) (*os.File, error) {
 }
 
 // keepControl keeps pg_control for the end.
-func (u *unpacked) keepControl(m basetar.Member, n int) error {
-	content, err := m.Small()
-	if err != nil {
-		return err
-	}
+func (u *unpacked) keepControl(h *tar.Header, content []byte, n int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.control == nil || n >= u.holder {
-		u.control, u.content, u.holder = m.Header, content, n
+		u.control, u.content, u.holder = h, content, n
 	}
-	return nil
 }
 
 // linkLater remembers a symbolic link. Nothing is unpacked through one, wherever it leads.
