@@ -6,11 +6,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -35,7 +33,7 @@ var saveEvery = 5 * time.Second
 // A file of it begins with a line that says what is restored, and has a line for each unit.
 type ledger struct {
 	path   string
-	seed   []byte
+	head   ledgerHead
 	places []*place
 
 	mu      sync.Mutex
@@ -69,7 +67,8 @@ type heldEntry struct {
 	Content  []byte `json:"content"`
 }
 
-// stamp is a file: 8 bytes that stand for its path, and 8 for its size and time.
+// stamp is a file: 8 bytes that stand for its path, and 8 for its size and time; or a directory,
+// which has zeros there.
 type stamp struct{ path, state uint64 }
 
 const stampSize = 16
@@ -102,6 +101,8 @@ func stampOf(seed []byte, path string, size int64, modified time.Time) stamp {
 	return stamp{pathKey(seed, path), digest(seed, fmt.Appendf(nil, "%d %v", size, fileTime(modified)))}
 }
 
+func stampOfDirectory(seed []byte, path string) stamp { return stamp{path: pathKey(seed, path)} }
+
 func pathKey(seed []byte, path string) uint64 { return digest(seed, []byte(path)) }
 
 func digest(seed, of []byte) uint64 {
@@ -121,196 +122,17 @@ type ledgerHead struct {
 	Seed []byte `json:"seed"`
 }
 
-// identity is what must be the same for a restore to go on: the backup, its archives, and where
-// each directory goes. What is recovered, and how far, may differ.
-func identity(src Source, trees []*tree, plan *restoreplan.Plan) string {
-	sum := sha256.New()
-	fmt.Fprintf(sum, "1 %q %q %v\n", src.Info.Encode(), plan.WALDir, plan.MarkDone)
-	for _, t := range trees {
-		fmt.Fprintf(sum, "%q\n", t.build)
-		for _, a := range t.tars {
-			fmt.Fprintf(sum, "%q %d\n", a.Path, a.Size)
-		}
-	}
-	return hex.EncodeToString(sum.Sum(nil))
+func walUnit(plan *restoreplan.Plan, name string) string {
+	return "WAL " + filepath.Join(plan.WALDir, name)
 }
 
-// openLedger goes on with what an earlier restore has noted, and begins anew where that is of
-// something else: it then empties the places. Afterwards they hold what was noted, and no other file.
-func openLedger(src Source, trees []*tree, plan *restoreplan.Plan, places []*place, c *copier) (*ledger, error) {
-	l := &ledger{path: filepath.Join(places[0].build, ledgerName), places: places, before: map[string]bool{}, stop: func() {}}
-	of := identity(src, trees, plan)
-	units, same, err := l.read(of)
-	if err != nil {
-		return nil, err
-	}
-	if !same {
-		for _, p := range places {
-			if err := p.empty(""); err != nil {
-				return nil, err
-			}
-		}
-		if err := l.create(of, c.unpacked.seed); err != nil {
-			return nil, err
-		}
-		return l, nil
-	}
-	c.unpacked.seed = l.seed
-	wanted := map[string]bool{}
-	for _, t := range trees {
-		for _, a := range t.tars {
-			wanted[a.Path] = true
-		}
-	}
-	for _, name := range plan.WAL {
-		wanted[walUnit(name)] = true
-	}
-	return l, l.resume(units, wanted, c)
-}
-
-func walUnit(name string) string { return "WAL " + name }
-
-func (l *ledger) create(of string, seed []byte) error {
-	l.seed = seed
+func (l *ledger) create(head ledgerHead) error {
+	l.head = head
 	f, err := createIn(l.path, 0o600)
 	if err == nil {
-		err = errors.Join(json.NewEncoder(f).Encode(ledgerHead{of, seed}), f.Close())
+		err = errors.Join(json.NewEncoder(f).Encode(head), f.Close())
 	}
 	return fault.Wrap(fault.Internal, "write", l.path, err)
-}
-
-// read reads a ledger if it is of the same restore, and cuts off a line that was being written
-// when its writer died.
-func (l *ledger) read(of string) (units []*unit, same bool, err error) {
-	f, err := os.OpenFile(l.path, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
-	}
-	if err != nil {
-		return nil, false, fault.Wrap(fault.Internal, "open", l.path, err)
-	}
-	defer f.Close()
-	in, good := bufio.NewReaderSize(f, 1<<20), int64(0)
-	next := func(v any) bool {
-		line, err := in.ReadBytes('\n')
-		if err != nil || json.Unmarshal(line, v) != nil {
-			return false
-		}
-		good += int64(len(line))
-		return true
-	}
-	var head ledgerHead
-	if !next(&head) || head.Of != of || len(head.Seed) == 0 {
-		return nil, false, nil
-	}
-	l.seed = head.Seed
-	for {
-		u := &unit{}
-		if !next(u) {
-			return units, true, fault.Wrap(fault.Internal, "truncate", l.path, f.Truncate(good))
-		}
-		units = append(units, u)
-	}
-}
-
-// resume takes over the units whose files are all there, and removes every other file.
-func (l *ledger) resume(units []*unit, wanted map[string]bool, c *copier) error {
-	type holder struct {
-		unit  int
-		state uint64
-		seen  bool
-	}
-	held := map[uint64]*holder{}
-	for i, u := range units {
-		if wanted[u.Name] {
-			u.each(func(s stamp) {
-				if h := held[s.path]; h == nil || units[h.unit].Order <= u.Order {
-					held[s.path] = &holder{unit: i, state: s.state}
-				}
-			})
-		}
-	}
-	type sum struct{ files, bytes int64 }
-	got := make([]sum, len(units))
-	err := l.sweep(func(path string, info fs.FileInfo) bool {
-		s := stampOf(l.seed, path, info.Size(), info.ModTime())
-		h := held[s.path]
-		if h == nil || h.state != s.state {
-			return false
-		}
-		h.seen = true
-		got[h.unit].files++
-		got[h.unit].bytes += info.Size()
-		return true
-	})
-	if err != nil {
-		return err
-	}
-	lost := map[int]bool{}
-	for _, h := range held {
-		if !h.seen {
-			lost[h.unit] = true
-		}
-	}
-	for path, h := range held {
-		if lost[h.unit] {
-			delete(held, path)
-		} else {
-			c.unpacked.from[path] = units[h.unit].Order
-		}
-	}
-	if len(lost) > 0 {
-		if err := l.sweep(func(path string, _ fs.FileInfo) bool { return held[pathKey(l.seed, path)] != nil }); err != nil {
-			return err
-		}
-	}
-	for i, u := range units {
-		if wanted[u.Name] && !lost[i] {
-			l.before[u.Name] = true
-			c.takeOver(u, got[i].files, got[i].bytes)
-		}
-	}
-	return nil
-}
-
-// sweep removes all files and links of the places that are not kept. Directories stay: those that
-// are needed are made anyway.
-func (l *ledger) sweep(keep func(path string, info fs.FileInfo) bool) error {
-	for _, p := range l.places {
-		err := filepath.WalkDir(p.build, func(path string, d fs.DirEntry, err error) error {
-			switch {
-			case err != nil:
-				return err
-			case d.IsDir() && path == filepath.Join(p.build, "lost+found"):
-				return fs.SkipDir
-			case d.IsDir() || path == l.path || path == filepath.Join(p.build, Marker):
-				return nil
-			case d.Type().IsRegular():
-				info, err := d.Info()
-				if err != nil || keep(path, info) {
-					return err
-				}
-			}
-			return os.Remove(path)
-		})
-		if err != nil {
-			return fault.Wrap(fault.Internal, "look through", p.build, err)
-		}
-	}
-	return nil
-}
-
-// done reports whether an earlier restore has brought a unit.
-func (l *ledger) done(name string) bool { return l != nil && l.before[name] }
-
-// brought are the archives of a tree that an earlier restore has unpacked, and their size in the store.
-func (l *ledger) brought(t *tree) (n int, size int64) {
-	for _, a := range t.tars {
-		if l.done(a.Path) {
-			n, size = n+1, size+a.Size
-		}
-	}
-	return n, size
 }
 
 // begin begins a unit; nil where nothing is noted.
@@ -331,8 +153,8 @@ func (l *ledger) add(u *unit) {
 	l.pending = append(l.pending, u)
 }
 
-// addWAL takes a file of WAL.
-func (l *ledger) addWAL(name, path string) error {
+// addFile takes a unit of one file.
+func (l *ledger) addFile(name, path string) error {
 	if l == nil {
 		return nil
 	}
@@ -340,8 +162,8 @@ func (l *ledger) addWAL(name, path string) error {
 	if err != nil {
 		return err
 	}
-	u := l.begin(walUnit(name), 0)
-	u.add(stampOf(l.seed, path, info.Size(), info.ModTime()))
+	u := l.begin(name, 0)
+	u.add(stampOf(l.head.Seed, path, info.Size(), info.ModTime()))
 	l.add(u)
 	return nil
 }

@@ -61,7 +61,7 @@ func manyObjects(t *testing.T, src restore.Source, open func(ctx context.Context
 		if n >= 18 {
 			again = n - 7
 		}
-		text := packedAs(t, "none",
+		text := packedAs(t, "none", entry{name: fmt.Sprintf("empty %d/", n)},
 			entry{name: fmt.Sprintf("base/2/%d", n), content: strings.Repeat(fmt.Sprint(n, " "), 100*n)},
 			entry{name: fmt.Sprintf("base/2/%d", again), content: fmt.Sprintf("%5d", n)},
 			entry{name: fmt.Sprintf("name \xff %d", n), content: "no UTF-8"},
@@ -166,12 +166,16 @@ func TestAFailedRestoreGoesOn(t *testing.T) {
 		"a file has gone": {err: interrupted, goesOn: true, again: []string{"data_0020.tar"}, between: func(t *testing.T, built string, _ *restore.Source) {
 			check(t, os.Remove(filepath.Join(built, "base/2/17")))
 		}},
+		"a directory has gone": {err: interrupted, goesOn: true, again: []string{"data_0020.tar"}, between: func(t *testing.T, built string, _ *restore.Source) {
+			check(t, os.Remove(filepath.Join(built, "empty 17")))
+		}},
 		"a file has changed": {err: interrupted, goesOn: true, again: []string{"data_0020.tar"}, between: func(t *testing.T, built string, _ *restore.Source) {
 			check(t, os.WriteFile(filepath.Join(built, "base/2/17"), []byte("other"), 0o600))
 		}},
 		"a file is new, and a line half written": {err: interrupted, goesOn: true, again: []string{}, between: func(t *testing.T, built string, _ *restore.Source) {
 			check(t, os.WriteFile(filepath.Join(built, "base/2/new"), nil, 0o600))
 			check(t, os.Symlink("/etc", filepath.Join(built, "base/3")))
+			check(t, os.MkdirAll(filepath.Join(built, "new/er"), 0o700))
 			f, err := os.OpenFile(filepath.Join(built, restore.LedgerName), os.O_APPEND|os.O_WRONLY, 0)
 			check(t, err)
 			_, err = f.WriteString(`{"unit":"data_0022.tar","order":22,"files":"AA`)
@@ -183,8 +187,8 @@ func TestAFailedRestoreGoesOn(t *testing.T) {
 		}},
 		"another backup": {err: interrupted, between: func(_ *testing.T, _ string, src *restore.Source) {
 			info := *src.Info
-			label := "another one"
-			info.BackupLabel = &label
+			other := "7000000000000000000"
+			info.SystemID = &other
 			src.Info = &info
 		}},
 		"another size of an archive": {err: interrupted, between: func(_ *testing.T, _ string, src *restore.Source) {
@@ -393,11 +397,47 @@ func TestWALThatIsMissingCostsNoArchives(t *testing.T) {
 	if !fault.Is(err, fault.NotFound) || !errors.As(err, new(*restore.Unfinished)) || len(asked.take()) == 0 {
 		t.Fatalf("got %v", err)
 	}
+	target, err := restoreplan.Make(src.Info, restoreplan.Request{Dest: plan.Dest, Target: restoreplan.Target{Immediate: true}, Tablespaces: map[string]string{src.Info.Tablespaces[0].Name: plan.Tablespaces[0].Dest}}, arch)
+	check(t, err)
+	if _, err := restore.Run(context.Background(), src, target, restore.Options{Jobs: 2}); !errors.As(err, new(*restore.Unfinished)) || target.WALDir == plan.WALDir {
+		t.Fatalf("got %v", err)
+	}
 	src.WAL = archive{}
 	_, err = restore.Run(context.Background(), src, plan, restore.Options{Jobs: 2})
 	check(t, err)
 	if names := asked.take(); len(names) > 0 {
 		t.Errorf("asked for %v again", names)
 	}
+	same(t, listing(t, filepath.Dir(plan.Dest)), want)
+}
+
+// TestWhatIsLostTwice: an archive that was unpacked again counts as it is now, not as it was before.
+func TestWhatIsLostTwice(t *testing.T) {
+	restore.SaveEvery(time.Millisecond)
+	src, arch, root := sample(t)
+	failing := ""
+	src = manyObjects(t, src, func(_ context.Context, name, content string) (io.ReadCloser, error) {
+		if name == failing {
+			return nil, fault.New(fault.Connection, "read", name, "no route to host")
+		}
+		return plain(content), nil
+	})
+	want, _, plan := whole(t, src, arch, root)
+	failing = "data_0021.tar"
+	for range 2 {
+		if _, err := restore.Run(context.Background(), src, plan, restore.Options{}); !errors.As(err, new(*restore.Unfinished)) {
+			t.Fatalf("got %v", err)
+		}
+		built := filepath.Join(filepath.Dir(plan.Dest), ".restored.holdfast-restore")
+		text, err := os.ReadFile(filepath.Join(built, restore.LedgerName))
+		check(t, err)
+		if n := strings.Count(string(text), `"data_0020.tar"`); n != 1 {
+			t.Errorf("it is noted %d times", n)
+		}
+		check(t, os.Remove(filepath.Join(built, "base/2/17")))
+	}
+	failing = ""
+	_, err := restore.Run(context.Background(), src, plan, restore.Options{})
+	check(t, err)
 	same(t, listing(t, filepath.Dir(plan.Dest)), want)
 }

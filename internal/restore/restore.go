@@ -180,6 +180,7 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 		return nil, err
 	}
 	res.WALFiles = len(plan.WAL)
+	stage = filling
 	if err := notes.close(); err != nil {
 		return nil, err
 	}
@@ -262,11 +263,11 @@ func fetchWAL(ctx context.Context, src Source, plan *restoreplan.Plan, data stri
 	g.SetLimit(jobs)
 	for _, name := range plan.WAL {
 		g.Go(func() error {
-			if !notes.done(walUnit(name)) {
+			if unit := walUnit(plan, name); !notes.done(unit) {
 				to := filepath.Join(data, plan.WALDir, name)
 				err := src.WAL.Fetch(ctx, name, to)
 				if err == nil {
-					err = notes.addWAL(name, to)
+					err = notes.addFile(unit, to)
 				}
 				if err != nil {
 					return fault.Wrap(fault.Internal, "fetch WAL", name, err)
@@ -307,7 +308,7 @@ func enoughSpace(trees []*tree, src Source, plan *restoreplan.Plan, c filler) er
 		}
 		if i == 0 && src.Info.SegmentSize != nil {
 			for _, name := range plan.WAL {
-				if !notes.done(walUnit(name)) {
+				if !notes.done(walUnit(plan, name)) {
 					need[st.Dev] += int64(*src.Info.SegmentSize)
 				}
 			}

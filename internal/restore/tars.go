@@ -67,7 +67,7 @@ func measureObjects(trees []*tree) {
 
 // unpack streams the nth archive of a tree into the directory that is built.
 func (c *copier) unpack(ctx context.Context, t *tree, n int) error {
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil || c.ledger.done(t.tars[n].Path) {
 		return err
 	}
 	if t.isData && !t.stored {
@@ -78,10 +78,6 @@ func (c *copier) unpack(ctx context.Context, t *tree, n int) error {
 	var progress func(int64)
 	if t.stored {
 		progress = c.tell
-	}
-	if c.ledger.done(t.tars[n].Path) {
-		progress(t.tars[n].Size)
-		return nil
 	}
 	buf, note := make([]byte, 256<<10), c.ledger.begin(t.tars[n].Path, n)
 	err := t.tars[n].Each(ctx, progress, func(m basetar.Member) error {
@@ -118,6 +114,9 @@ func (c *copier) member(t *tree, n int, m basetar.Member, buf []byte, note *unit
 		// A member may come before the directory that it lies in.
 		if err := os.MkdirAll(dst, 0o700); err != nil {
 			return err
+		}
+		if note != nil {
+			note.add(stampOfDirectory(c.unpacked.seed, dst))
 		}
 		return os.Chmod(dst, info.Mode().Perm()|0o700)
 	case t.stored && info.Mode()&fs.ModeSymlink != 0:

@@ -278,15 +278,18 @@ func (c *copier) ledgers() []*ledger {
 
 // note begins to note what is unpacked, or goes on with what an earlier restore has.
 func (c *copier) note(src Source, trees []*tree, plan *restoreplan.Plan, places []*place, opt Options) (err error) {
-	if c.ledger, err = openLedger(src, trees, plan, places, c); err != nil || len(c.ledger.before) == 0 || opt.Resumed == nil {
+	if c.ledger, err = openLedger(src, trees, plan, places, c); err != nil {
 		return err
 	}
 	done, all := 0, 0
 	for _, t := range trees {
-		n, _ := c.ledger.brought(t)
+		n, size := c.ledger.brought(t)
+		c.done.Add(size)
 		done, all = done+n, all+len(t.tars)
 	}
-	opt.Resumed(trees[0].id, done, all)
+	if done > 0 && opt.Resumed != nil {
+		opt.Resumed(trees[0].id, done, all)
+	}
 	return nil
 }
 
