@@ -54,9 +54,10 @@ func (a *app) cmdRestore() *cobra.Command {
 		Use: "restore SERVER BACKUP DEST", Aliases: []string{"recover"}, Short: "Make a data directory of a backup",
 		Long: `Restores a backup to a new or empty directory on this host. DEST is complete or absent:
 a restore that is interrupted leaves nothing that a server could be started on, and
-can be run again; out of an object store it then goes on where it was. WAL is copied too, unless it is to be fetched by PostgreSQL
-(--get-wal). archive_command is switched off in the restored configuration. A target
-that cannot be reached is refused before anything is written. The engine need not run.
+can be run again; out of an object store it then goes on with what is unpacked. WAL is
+copied too, unless it is to be fetched by PostgreSQL (--get-wal). archive_command is
+switched off in the restored configuration. A target that cannot be reached is refused
+before anything is written. The engine need not run.
 
 An incremental backup is combined with those that it builds on by pg_combinebackup of
 its version, and the result is read back. Backups that are kept as tar archives are
