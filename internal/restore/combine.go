@@ -80,6 +80,11 @@ func (c *combiner) prepare(trees []*tree) error {
 			todo, need = append(todo, i), need+bytes
 		}
 	}
+	if inside := filepath.Join(c.places[0].build, stagingInside); len(todo) == 0 || c.opt.Combine.Staging != "" {
+		if err := os.RemoveAll(inside); err != nil {
+			return fault.Wrap(fault.Internal, "remove", inside, err)
+		}
+	}
 	if len(todo) == 0 {
 		return c.measure(trees)
 	}

@@ -90,6 +90,21 @@ func TestStagingOfTheDead(t *testing.T) {
 	}
 }
 
+// What a dead restore has staged in the place of a destination does not get into that.
+func TestStagingThatIsNotNeeded(t *testing.T) {
+	base := t.TempDir()
+	s := Source{Info: &backupinfo.Info{}, Data: filepath.Join(base, "data")}
+	put(t, "18", s.Data, "PG_VERSION")
+	put(t, "control", s.Data, "global", "pg_control")
+	build := filepath.Join(base, "build")
+	put(t, "left", build, stagingInside, "20260101T000000", "data", "x")
+	c := newCombiner(t.Context(), s, Options{Combine: Combine{Mode: combinebackup.Copy}}, []*place{{build: build}})
+	check(t, c.prepare([]*tree{{isData: true}}))
+	if got := files(t, build); len(got) > 0 {
+		t.Errorf("%q", got)
+	}
+}
+
 // A backup whose links to tablespaces lead elsewhere, because the catalogue has
 // moved, is staged; so is what would be linked to.
 func TestWhatIsStaged(t *testing.T) {

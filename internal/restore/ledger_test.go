@@ -441,3 +441,33 @@ func TestWhatIsLostTwice(t *testing.T) {
 	check(t, err)
 	same(t, listing(t, filepath.Dir(plan.Dest)), want)
 }
+
+// TestATablespaceInsideGoesOn: one that lies below the data directory is built with it.
+func TestATablespaceInsideGoesOn(t *testing.T) {
+	src, arch, root := sample(t)
+	var asked requests
+	failing := "16384.tar.lz4" // of the tablespace, the last that is begun
+	src = manyObjects(t, src, func(_ context.Context, name, content string) (io.ReadCloser, error) {
+		asked.add(name)
+		if name == failing {
+			return nil, fault.New(fault.Connection, "read", name, "no route to host")
+		}
+		return plain(content), nil
+	})
+	dest := filepath.Join(root, "restored")
+	plan, err := restoreplan.Make(src.Info, restoreplan.Request{Dest: dest, Tablespaces: map[string]string{src.Info.Tablespaces[0].Name: filepath.Join(dest, "in side")}}, arch)
+	check(t, err)
+	if _, err := restore.Run(context.Background(), src, plan, restore.Options{}); !errors.As(err, new(*restore.Unfinished)) {
+		t.Fatalf("got %v", err)
+	}
+	asked.take()
+	failing = ""
+	_, err = restore.Run(context.Background(), src, plan, restore.Options{})
+	check(t, err)
+	if names := asked.take(); !slices.Equal(names, []string{"16384.tar.lz4"}) {
+		t.Errorf("asked for %v", names)
+	}
+	if got, err := os.ReadFile(filepath.Join(dest, "pg_tblspc/16384/PG_18_1/5/7")); string(got) != "row" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
