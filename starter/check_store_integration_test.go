@@ -8,9 +8,6 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -233,21 +230,15 @@ func TestCheckStoreMistakes(t *testing.T) {
 // TestCheckStoreInterrupted: what was stored until then is removed.
 func TestCheckStoreInterrupted(t *testing.T) {
 	g := storetest.StartGateway(t, "bucket")
-	to, err := url.Parse(g.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
 	arrived, interrupted := make(chan bool), make(chan bool)
 	var once sync.Once
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	proxy := bent(t, g.URL, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
 		if r.URL.Query().Get("partNumber") == "2" {
 			once.Do(func() { close(arrived); <-interrupted })
 		}
 		forward.ServeHTTP(w, r)
-	}))
-	defer proxy.Close()
-	cmd, out := storeCheck{t, g.Environment()}.start("--store", "s3://bucket", "--endpoint-url", proxy.URL)
+	})
+	cmd, out := storeCheck{t, g.Environment()}.start("--store", "s3://bucket", "--endpoint-url", proxy)
 	select {
 	case <-arrived:
 	case <-time.After(30 * time.Second):

@@ -5,9 +5,6 @@ package main
 import (
 	"bytes"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,7 +20,7 @@ import (
 // slowStore stands before a store, keeps the names of what is read, and never answers for an object
 // whose name has an end.
 type slowStore struct {
-	*httptest.Server
+	url  string
 	mu   sync.Mutex
 	hold string
 	read []string // paths
@@ -31,11 +28,8 @@ type slowStore struct {
 
 func (s *bucketSite) slowStore(t *testing.T) *slowStore {
 	t.Helper()
-	to, err := url.Parse(s.g.URL)
-	s.must(err)
-	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
 	p := &slowStore{}
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.url = bent(t, s.g.URL, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
 		p.mu.Lock()
 		held := p.hold != "" && strings.HasSuffix(r.URL.Path, p.hold)
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, ".tar") {
@@ -47,8 +41,7 @@ func (s *bucketSite) slowStore(t *testing.T) *slowStore {
 			return
 		}
 		forward.ServeHTTP(w, r)
-	}))
-	t.Cleanup(p.Close)
+	})
 	return p
 }
 
@@ -96,7 +89,7 @@ func (s *bucketSite) goesOn(t *testing.T, server, id, hold, want string, sig sys
 	name := "it goes on " + server + sig.String()
 	dest := filepath.Join(s.home, name)
 	building := filepath.Join(s.home, "."+name+".holdfast-restore")
-	args := []string{"restore", server, id, dest, "--tablespace", "ts1:" + dest + "_ts1", "--tablespace", "empty:" + dest + "_empty", "--from", s.url, "--endpoint-url", store.URL}
+	args := []string{"restore", server, id, dest, "--tablespace", "ts1:" + dest + "_ts1", "--tablespace", "empty:" + dest + "_empty", "--from", s.url, "--endpoint-url", store.url}
 	cmd := s.command(nil, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

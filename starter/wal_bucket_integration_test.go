@@ -240,11 +240,20 @@ func (b *walBucket) server() {
 
 // bent is a way to the store where answers can be bent.
 func (b *walBucket) bent(bend func(w http.ResponseWriter, r *http.Request, forward http.Handler)) string {
-	target, err := url.Parse(b.URL)
-	b.must(err)
+	b.t.Helper()
+	return bent(b.t, b.URL, bend)
+}
+
+// bent is a way to a server of a store where answers can be bent, until the test ends.
+func bent(t testing.TB, server string, bend func(w http.ResponseWriter, r *http.Request, forward http.Handler)) string {
+	t.Helper()
+	target, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
 	forward := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }}
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { bend(w, r, forward) }))
-	b.t.Cleanup(proxy.Close)
+	t.Cleanup(proxy.Close)
 	return proxy.URL
 }
 

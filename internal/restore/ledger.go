@@ -253,11 +253,13 @@ func (l *ledger) finish() error {
 	return l.failed
 }
 
-// stopNoting notes what is left to be noted of a restore that failed, and reports whether the next
-// one can use something.
-func stopNoting(ledgers []*ledger) (useful bool) {
+// stopNoting ends the noting of a restore that failed. Where what it has is worth keeping the rest
+// is noted as well, and it reports whether the next one can use something.
+func stopNoting(ledgers []*ledger, worth bool) (useful bool) {
 	for _, l := range ledgers {
-		useful = l.finish() == nil && l.noted+len(l.before) > 0 || useful
+		if err := l.close(); err == nil && worth {
+			useful = l.finish() == nil && l.noted+len(l.before) > 0 || useful
+		}
 	}
 	return useful
 }

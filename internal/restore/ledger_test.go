@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -184,6 +185,14 @@ func TestAFailedRestoreGoesOn(t *testing.T) {
 		}},
 		"a ledger of zeros": {err: interrupted, between: func(t *testing.T, built string, _ *restore.Source) {
 			check(t, os.WriteFile(filepath.Join(built, restore.LedgerName), make([]byte, 4096), 0o600))
+		}},
+		"a directory for a ledger": {err: interrupted, between: func(t *testing.T, built string, _ *restore.Source) {
+			check(t, os.Remove(filepath.Join(built, restore.LedgerName)))
+			check(t, os.Mkdir(filepath.Join(built, restore.LedgerName), 0o700))
+		}},
+		"a pipe for a ledger": {err: interrupted, between: func(t *testing.T, built string, _ *restore.Source) {
+			check(t, os.Remove(filepath.Join(built, restore.LedgerName)))
+			check(t, syscall.Mkfifo(filepath.Join(built, restore.LedgerName), 0o600))
 		}},
 		"another backup": {err: interrupted, between: func(_ *testing.T, _ string, src *restore.Source) {
 			info := *src.Info

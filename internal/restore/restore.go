@@ -108,7 +108,7 @@ func Run(ctx context.Context, src Source, plan *restoreplan.Plan, opt Options) (
 		keep := stage == claiming
 		if c != nil {
 			worth := stage == measuring || ctx.Err() != nil || worthWaiting(err) || stage == fetching && !fault.Is(err, fault.Disk)
-			if keep = stopNoting(c.ledgers()) && worth; keep && stage != measuring {
+			if keep = stopNoting(c.ledgers(), worth); keep && stage != measuring {
 				err = &Unfinished{directories(c.ledgers()), err}
 			}
 			c.close(keep)

@@ -75,9 +75,13 @@ func openLedger(src Source, trees []*tree, plan *restoreplan.Plan, places []*pla
 // read reads a ledger if it is of the same restore, and cuts off a line that was being written
 // when its writer died.
 func (l *ledger) read(of string) (units []*unit, same bool, err error) {
-	f, err := os.OpenFile(l.path, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Lstat(l.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return nil, false, nil
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.OpenFile(l.path, os.O_RDWR, 0)
 	}
 	if err != nil {
 		return nil, false, fault.Wrap(fault.Internal, "open", l.path, err)
