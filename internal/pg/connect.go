@@ -34,7 +34,9 @@ func connect(ctx context.Context, conninfo, application string, settings map[str
 		cfg.ConnectTimeout = 10 * time.Second
 	}
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	cfg.DialFunc = dialer.DialContext
+	plain := &plainly{dial: dialer.DialContext}
+	defer plain.end()
+	cfg.DialFunc = plain.Dial
 	for k, v := range settings {
 		cfg.RuntimeParams[k] = v
 	}

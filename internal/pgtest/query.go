@@ -14,7 +14,7 @@ import (
 )
 
 func (c *Cluster) connect(ctx context.Context, database string) (*pgx.Conn, error) {
-	return pgx.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname='%s'", c.Port, database))
+	return pgx.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname='%s' sslmode=disable", c.Port, database))
 }
 
 // Connect opens a connection as superuser that closes with the test.
@@ -24,6 +24,12 @@ func (c *Cluster) Connect(t testing.TB) *pgx.Conn {
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
+}
+
+// Greet connects, asks the least question, and ends the connection.
+func (c *Cluster) Greet(ctx context.Context) error {
+	var one int
+	return c.scan(ctx, "select 1", &one)
 }
 
 func (c *Cluster) scan(ctx context.Context, sql string, into ...any) error {
