@@ -74,15 +74,22 @@ func readFacts(ctx context.Context, c *pgx.Conn) (postgres.Facts, error) {
 	if err != nil {
 		return f, queryError("list included files", err)
 	}
-	rows, err = c.Query(ctx, `select spcname, oid, pg_tablespace_location(oid) from pg_tablespace where pg_tablespace_location(oid) <> '' order by oid`)
-	if err == nil {
-		f.Tablespaces, err = pgx.CollectRows(rows, pgx.RowToStructByPos[postgres.Tablespace])
-	}
+	rows, err = c.Query(ctx, `select spcname, oid, pg_tablespace_location(oid), coalesce(pg_tablespace_size(oid), 0) from pg_tablespace order by oid`)
 	if err != nil {
-		return f, queryError("list tablespaces", err)
+		return f, queryError("list and measure tablespaces", err)
 	}
-	if err := c.QueryRow(ctx, `select coalesce(sum(pg_tablespace_size(oid)), 0)::bigint from pg_tablespace`).Scan(&f.ClusterSize); err != nil {
-		return f, queryError("measure the cluster", err)
+	f.Tablespaces = []postgres.Tablespace{}
+	var t postgres.Tablespace
+	var size int64
+	_, err = pgx.ForEachRow(rows, []any{&t.Name, &t.OID, &t.Location, &size}, func() error {
+		f.ClusterSize += size
+		if t.Location != "" {
+			f.Tablespaces = append(f.Tablespaces, t)
+		}
+		return nil
+	})
+	if err != nil {
+		return f, queryError("list and measure tablespaces", err)
 	}
 	return f, nil
 }
