@@ -52,7 +52,7 @@ func (w *WAL) WaitForWAL(ctx context.Context, ref Ref, within time.Duration) (bo
 	said.set(waits, "")
 	deadline := time.Now().Add(within)
 	end := ender{connect: w.Connect, settings: s, began: time.Now()}
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+	for pause := 50 * time.Millisecond; ; pause = min(pause+pause/2, 2*time.Second) {
 		// Another archiver may be at work: then it delivers.
 		if _, err := archive.ArchiveArrived(beating, time.Now()); err != nil && !fault.Is(err, fault.Refused) {
 			return false, report(beating, err)

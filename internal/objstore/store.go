@@ -38,6 +38,8 @@ type PutOptions struct {
 	IfAbsent bool
 	// CRC32C is what the content must have, else nothing is stored and the error is fault.Corrupt.
 	CRC32C *uint32
+	// Size is what the content is expected to have, 0 when that is not known. It is held to nothing.
+	Size int64
 }
 
 // Range is a part of an object. Length < 0 reaches to the end.

@@ -108,7 +108,11 @@ func (a *Archive) archive(ctx context.Context, src, name string) error {
 	if err != nil {
 		return err
 	}
-	entry, err := a.shelf.put(ctx, form, st, func(w io.Writer) error { return a.fill(ctx, w, in, form, compress) })
+	from := delivery{source: st, write: func(w io.Writer) error { return a.fill(ctx, w, in, form, compress) }}
+	if !compress && form.Encryption == "" {
+		from.plain = &interruptible{ctx, io.NewSectionReader(in, 0, st.Size())}
+	}
+	entry, err := a.shelf.put(ctx, form, from)
 	if errors.Is(err, fs.ErrExist) {
 		return a.again(ctx, in, name)
 	}

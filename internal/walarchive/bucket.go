@@ -128,7 +128,7 @@ func (b *bucket) rank(e Entry) int {
 
 // put asks whether the name is taken while the file is compressed, and sends the
 // end of it only when it is not.
-func (b *bucket) put(ctx context.Context, e Entry, _ fs.FileInfo, fill func(io.Writer) error) (Entry, error) {
+func (b *bucket) put(ctx context.Context, e Entry, from delivery) (Entry, error) {
 	s, err := b.reach(ctx)
 	if err != nil {
 		return e, err
@@ -141,15 +141,15 @@ func (b *bucket) put(ctx context.Context, e Entry, _ fs.FileInfo, fill func(io.W
 		}
 		asked <- err
 	}()
-	r, w := io.Pipe()
-	filled := make(chan struct{})
-	go func() {
-		defer close(filled)
-		w.CloseWithError(fill(w))
-	}()
-	o, err := s.Put(ctx, b.key(e), &gated{Reader: r, verdict: asked}, objstore.PutOptions{IfAbsent: true})
-	r.CloseWithError(errUnread)
-	<-filled
+	options := objstore.PutOptions{IfAbsent: true}
+	r, done := from.plain, func() {}
+	if r == nil {
+		r, done = written(from.write)
+	} else {
+		options.Size = from.source.Size()
+	}
+	o, err := s.Put(ctx, b.key(e), &gated{Reader: r, verdict: asked}, options)
+	done()
 	switch {
 	case errors.Is(err, fs.ErrExist), fault.Is(err, fault.Conflict):
 		return e, fs.ErrExist
@@ -158,6 +158,20 @@ func (b *bucket) put(ctx context.Context, e Entry, _ fs.FileInfo, fill func(io.W
 	}
 	e.Size = o.Size
 	return e, nil
+}
+
+// written reads what a function writes, until done.
+func written(write func(io.Writer) error) (r io.Reader, done func()) {
+	out, in := io.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		in.CloseWithError(write(in))
+	}()
+	return out, func() {
+		out.CloseWithError(errUnread)
+		<-ended
+	}
 }
 
 var errUnread = errors.New("the store reads no further")

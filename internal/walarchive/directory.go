@@ -31,9 +31,9 @@ func (d *directory) path(name string) string {
 
 func (d *directory) where(e Entry) string { return d.path(e.Name) }
 
-func (d *directory) put(_ context.Context, e Entry, source fs.FileInfo, fill func(io.Writer) error) (Entry, error) {
+func (d *directory) put(_ context.Context, e Entry, from delivery) (Entry, error) {
 	path := d.path(e.Name)
-	e, err := d.store(path, e, source, fill)
+	e, err := d.store(path, e, from)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return e, err
 	}
@@ -49,7 +49,7 @@ func (d *directory) put(_ context.Context, e Entry, source fs.FileInfo, fill fun
 	return e, err
 }
 
-func (d *directory) store(path string, e Entry, source fs.FileInfo, fill func(io.Writer) error) (_ Entry, err error) {
+func (d *directory) store(path string, e Entry, from delivery) (_ Entry, err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return e, fs.ErrExist
 	}
@@ -57,7 +57,7 @@ func (d *directory) store(path string, e Entry, source fs.FileInfo, fill func(io
 	for try := 0; ; try++ {
 		err := d.ensure(filepath.Dir(path))
 		if err == nil {
-			out, err = atomicfile.Create(path, source.Mode().Perm())
+			out, err = atomicfile.Create(path, from.source.Mode().Perm())
 		}
 		if err == nil {
 			break
@@ -68,11 +68,11 @@ func (d *directory) store(path string, e Entry, source fs.FileInfo, fill func(io
 		}
 	}
 	defer out.Abort()
-	if err = fill(out.File); err == nil {
+	if err = from.write(out.File); err == nil {
 		e.Size, err = out.Seek(0, io.SeekEnd)
 	}
 	if err == nil {
-		err = os.Chtimes(out.Name(), source.ModTime(), source.ModTime())
+		err = os.Chtimes(out.Name(), from.source.ModTime(), from.source.ModTime())
 	}
 	if err == nil {
 		err = out.CommitNew()

@@ -12,10 +12,10 @@ import (
 type shelf interface {
 	// where is the place of a file, for people and scripts.
 	where(e Entry) string
-	// put stores what fill writes. The file is whole and durable, or absent. The
+	// put stores a file in the form of e. It is whole and durable, or absent. The
 	// error is fs.ErrExist when the name is taken, in whatever form. It returns e
 	// as stored, with its size.
-	put(ctx context.Context, e Entry, source fs.FileInfo, fill func(io.Writer) error) (Entry, error)
+	put(ctx context.Context, e Entry, from delivery) (Entry, error)
 	// get opens a file as it is stored; fs.ErrNotExist when there is none.
 	get(ctx context.Context, name string) (io.ReadCloser, Entry, error)
 	// list yields the files of one hash directory, of all for "", each name once
@@ -26,6 +26,13 @@ type shelf interface {
 	histories(ctx context.Context, known map[uint32]bool) ([]string, error)
 	// remove removes files in whatever form, and counts those that were there.
 	remove(ctx context.Context, names []string) (int, error)
+}
+
+// delivery is a file that is to be stored.
+type delivery struct {
+	source fs.FileInfo
+	write  func(io.Writer) error // in the form in which it is stored
+	plain  io.Reader             // the same, where that is the source as it is; else nil
 }
 
 // file is a stored file that was listed.
