@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,9 +18,9 @@ import (
 type plainly struct {
 	dial pgconn.DialFunc
 
-	mu       sync.Mutex
-	over     bool
-	declined map[string]net.Conn // by address
+	mu   sync.Mutex
+	over bool
+	kept map[string]net.Conn // by address
 }
 
 // sslRequest is what a client sends that prefers TLS.
@@ -28,11 +29,11 @@ var sslRequest = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil
 // Dial takes a connection that was kept, or makes one.
 func (p *plainly) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	p.mu.Lock()
-	kept, over := p.declined[address], p.over
-	delete(p.declined, address)
+	kept, over := p.kept[address], p.over
+	delete(p.kept, address)
 	p.mu.Unlock()
-	if kept != nil && kept.SetDeadline(time.Time{}) == nil {
-		return kept, nil
+	if kept != nil {
+		return kept, kept.SetDeadline(time.Time{}) // of the attempt that ended
 	}
 	conn, err := p.dial(ctx, network, address)
 	if err != nil || over {
@@ -46,29 +47,46 @@ func (p *plainly) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
-	for _, conn := range p.declined {
+	for _, conn := range p.kept {
 		_ = conn.Close()
 	}
-	p.declined = nil
+	p.kept = nil
 }
 
-// asking is a connection on which TLS may be asked for.
+// asking is a connection on which TLS may be asked for, first of all.
 type asking struct {
 	net.Conn
-	address         string
-	of              *plainly
-	asked, declined bool
+	address string
+	of      *plainly
+	stage   atomic.Int32
 }
 
+// The stages of a connection: what comes behind the last one is none of our business.
+const (
+	silent int32 = iota
+	asked
+	declined
+	inUse
+)
+
 func (a *asking) Write(b []byte) (int, error) {
-	a.asked, a.declined = bytes.Equal(b, sslRequest), false
+	next := inUse
+	if bytes.Equal(b, sslRequest) {
+		next = asked
+	}
+	if !a.stage.CompareAndSwap(silent, next) {
+		a.stage.Store(inUse)
+	}
 	return a.Conn.Write(b)
 }
 
 func (a *asking) Read(b []byte) (int, error) {
 	n, err := a.Conn.Read(b)
-	a.declined = a.asked && n == 1 && b[0] == 'N'
-	a.asked = false
+	next := inUse
+	if n == 1 && b[0] == 'N' {
+		next = declined
+	}
+	a.stage.CompareAndSwap(asked, next)
 	return n, err
 }
 
@@ -76,12 +94,12 @@ func (a *asking) Read(b []byte) (int, error) {
 func (a *asking) Close() error {
 	a.of.mu.Lock()
 	defer a.of.mu.Unlock()
-	if !a.declined || a.of.over || a.of.declined[a.address] != nil {
+	if a.stage.Load() != declined || a.of.over || a.of.kept[a.address] != nil {
 		return a.Conn.Close()
 	}
-	if a.of.declined == nil {
-		a.of.declined = map[string]net.Conn{}
+	if a.of.kept == nil {
+		a.of.kept = map[string]net.Conn{}
 	}
-	a.of.declined[a.address] = a.Conn
+	a.of.kept[a.address] = a.Conn
 	return nil
 }
