@@ -3,18 +3,13 @@
 package pg_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/holdfast-pg/holdfast/internal/certtest"
 	"github.com/holdfast-pg/holdfast/internal/pg"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 )
@@ -64,24 +59,15 @@ func TestConnectingCostsOneProcess(t *testing.T) {
 // certify lets a server offer TLS.
 func certify(t *testing.T, c *pgtest.Cluster) {
 	t.Helper()
-	must := func(err error) {
-		t.Helper()
+	certificate, key := certtest.Pair(t)
+	for name, text := range map[string][]byte{"server.crt": certificate, "server.key": key} {
+		path := filepath.Join(c.DataDir, name)
+		err := os.WriteFile(path, text, 0o600)
+		if owner := pgtest.Credential(t); err == nil && owner != nil {
+			err = os.Chown(path, int(owner.Uid), int(owner.Gid))
+		}
 		if err != nil {
 			t.Fatal(err)
-		}
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(err)
-	self := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	certificate, err := x509.CreateCertificate(rand.Reader, self, self, &key.PublicKey, key)
-	must(err)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	must(err)
-	for name, block := range map[string]*pem.Block{"server.crt": {Type: "CERTIFICATE", Bytes: certificate}, "server.key": {Type: "PRIVATE KEY", Bytes: private}} {
-		path := filepath.Join(c.DataDir, name)
-		must(os.WriteFile(path, pem.EncodeToMemory(block), 0o600))
-		if owner := pgtest.Credential(t); owner != nil {
-			must(os.Chown(path, int(owner.Uid), int(owner.Gid)))
 		}
 	}
 	c.Exec(t, "alter system set ssl = on")

@@ -61,7 +61,8 @@ func Running(stateDir string) (*Embedded, error) {
 	return &e, nil
 }
 
-// Options are how the engine is reached.
+// Options are how the engine is reached. HostPort is empty while none is known: whatever else answers
+// at Temporal's usual port of this host is somebody else's.
 func Options(stateDir string, log *slog.Logger) (client.Options, error) {
 	o, err := envconfig.LoadClientOptions(envconfig.LoadClientOptionsRequest{})
 	if err != nil {
@@ -73,7 +74,6 @@ func Options(stateDir string, log *slog.Logger) (client.Options, error) {
 		if err != nil {
 			return o, err
 		}
-		o.HostPort = client.DefaultHostPort
 		if e != nil {
 			o.HostPort = e.Address
 			// It is on this host, where to compress a message takes longer than to send it.
@@ -92,20 +92,26 @@ func Dial(ctx context.Context, stateDir string, log *slog.Logger, timeout time.D
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for {
-		// Read anew each time: an engine that starts again may have another address.
+		// Read anew each time: an engine that starts again may have another address, and has none until it is ready.
 		o, err := Options(stateDir, log)
 		if err != nil {
 			return nil, err
 		}
-		c, err := client.DialContext(ctx, o)
-		if err == nil {
-			return c, nil
+		op, where, err := "reach the engine of state directory", stateDir, errNone
+		if o.HostPort != "" {
+			var c client.Client
+			if c, err = client.DialContext(ctx, o); err == nil {
+				return c, nil
+			}
+			op, where = "reach the engine at", o.HostPort
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fault.New(fault.Unreachable, "reach the engine at", o.HostPort, "%w", err).
+			return nil, fault.New(fault.Unreachable, op, where, "%w", err).
 				WithHint("start it with: holdfast up (or set TEMPORAL_ADDRESS to the Temporal server that runs your workflows)")
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
+
+var errNone = errors.New("none is ready")
