@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,8 +78,9 @@ func connectError(d postgres.DSN, err error) error {
 	if cause == nil {
 		cause = errors.New("no connection")
 	}
-	// Each address that was tried adds a line.
-	first, _, _ := strings.Cut(cause.Error(), "\n")
-	return fault.New(fault.Connection, op, d.Address(), "%s", first).
+	// Each try adds a line. Of a server without TLS the one without it says more.
+	tries := strings.Split(cause.Error(), "\n")
+	said := max(0, slices.IndexFunc(tries, func(try string) bool { return !strings.Contains(try, "server refused TLS connection") }))
+	return fault.New(fault.Connection, op, d.Address(), "%s", tries[said]).
 		WithHint("is the server running, and does it listen there? try: psql %q", d.String())
 }
