@@ -239,9 +239,7 @@ func (l *layout) room(n int) []byte {
 		return l.data
 	}
 	most := int(l.size(l.number+1)) + min(2*n, frame.MaxRun)
-	grown := make([]byte, len(l.data), max(len(l.data)+n, min(2*cap(l.data), most)))
-	copy(grown, l.data)
-	return grown
+	return append(objstore.Buffer(int64(max(len(l.data)+n, min(2*cap(l.data), most)))), l.data...)
 }
 
 func (l *layout) sendFull() error {

@@ -9,23 +9,23 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 var limit struct {
 	sync.Mutex
 	base, reserved int64
+	high           int64 // the most that was reserved, until it was not for as long as lull
+	lowering       *time.Timer
 }
 
-// garbage is how much may wait in all, in percent of what is alive: buffers that are reserved and
-// not used leave room for as much of it.
-const garbage = 50
+// lull is how long the limit outlives the buffers. Lowered while they are being let go it has the
+// process collect garbage over and over, and give back what it needs for what it does next.
+const lull = 10 * time.Second
 
 // Set is called at the start of a process that has base bytes beside its buffers. Who sets
-// GOMEMLIMIT or GOGC knows better.
+// GOMEMLIMIT knows better.
 func Set(base int64) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
@@ -37,19 +37,33 @@ func Set(base int64) {
 
 // Reserve makes room for buffers of n bytes, until release is called.
 func Reserve(n int64) (release func()) {
-	add(n)
-	return func() { add(-n) }
-}
-
-func add(n int64) {
 	limit.Lock()
 	defer limit.Unlock()
 	limit.reserved += n
+	limit.high = max(limit.high, limit.reserved)
+	apply()
+	return func() { free(n) }
+}
+
+func free(n int64) {
+	limit.Lock()
+	defer limit.Unlock()
+	limit.reserved -= n
+	if limit.lowering == nil {
+		limit.lowering = time.AfterFunc(lull, lower)
+	}
+	limit.lowering.Reset(lull)
+}
+
+func lower() {
+	limit.Lock()
+	defer limit.Unlock()
+	limit.high = limit.reserved
 	apply()
 }
 
 func apply() {
 	if limit.base > 0 {
-		debug.SetMemoryLimit(limit.base + limit.reserved)
+		debug.SetMemoryLimit(limit.base + limit.high)
 	}
 }

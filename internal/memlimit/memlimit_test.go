@@ -1,44 +1,48 @@
 package memlimit
 
 import (
-	"math"
 	"runtime/debug"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
-func TestLimit(t *testing.T) {
-	was, percent := debug.SetMemoryLimit(math.MaxInt64), debug.SetGCPercent(100)
+func TestTheLimitFollowsTheBuffers(t *testing.T) {
+	t.Setenv("GOMEMLIMIT", "")
+	before := debug.SetMemoryLimit(-1)
 	t.Cleanup(func() {
-		limit.base = 0
-		debug.SetGCPercent(percent)
-		debug.SetMemoryLimit(was)
+		limit.base, limit.lowering = 0, nil
+		debug.SetMemoryLimit(before)
 	})
+	const mb = 1 << 20
 	is := func(want int64) {
 		t.Helper()
-		if got := debug.SetMemoryLimit(-1); got != want {
-			t.Errorf("%d bytes, not %d", got, want)
+		synctest.Wait()
+		if got := debug.SetMemoryLimit(-1); got != want*mb {
+			t.Errorf("the limit is %d MiB, want %d", got/mb, want)
 		}
 	}
-	Reserve(5)()
-	is(math.MaxInt64) // nobody wants one
-	t.Setenv("GOMEMLIMIT", "1GiB")
-	Set(1 << 40)
-	is(math.MaxInt64)
-	t.Setenv("GOMEMLIMIT", "")
-	Set(1 << 40)
-	is(1 << 40)
-	if got := debug.SetGCPercent(100); got != garbage {
-		t.Errorf("%d %% of garbage", got)
-	}
-	t.Setenv("GOGC", "300")
-	if Set(1 << 40); debug.SetGCPercent(100) != 100 {
-		t.Error("GOGC does not count")
-	}
-	first := Reserve(100)
-	second := Reserve(20)
-	is(1<<40 + 120)
-	first()
-	is(1<<40 + 20)
-	second()
-	is(1 << 40)
+	synctest.Test(t, func(*testing.T) {
+		Set(1000 * mb)
+		is(1000)
+		first := Reserve(100 * mb)
+		second := Reserve(50 * mb)
+		is(1150)
+		first()
+		is(1150)
+		time.Sleep(lull / 2)
+		third := Reserve(100 * mb) // takes the place of the first
+		is(1150)
+		third()
+		second()
+		time.Sleep(lull - 1)
+		is(1150)
+		time.Sleep(time.Nanosecond)
+		is(1000)
+		fourth := Reserve(50 * mb)
+		is(1050)
+		fourth()
+		time.Sleep(lull)
+		is(1000)
+	})
 }

@@ -9,9 +9,9 @@ import (
 // hugePage is the usual size of a large page of memory.
 const hugePage = 2 << 20
 
-// buffer makes an empty buffer. Each of its pages costs a fault when it is first written to, which takes
+// Buffer makes an empty buffer. Each of its pages costs a fault when it is first written to, which takes
 // virtual machines up to 10 µs: a large buffer asks for large pages, where there are some to be had.
-func buffer(size int64) []byte {
+func Buffer(size int64) []byte {
 	b := make([]byte, size)
 	if size < 2*hugePage {
 		return b[:0]

@@ -4,7 +4,7 @@ import "testing"
 
 func TestBuffer(t *testing.T) {
 	for _, size := range []int64{0, 1, hugePage, 2*hugePage - 1, 2 * hugePage, 16 << 20, 20<<20 + 1} {
-		b := buffer(size)
+		b := Buffer(size)
 		if len(b) != 0 || int64(cap(b)) != size {
 			t.Errorf("buffer of %d: length %d, capacity %d", size, len(b), cap(b))
 		}
