@@ -5,6 +5,7 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/frame"
+	"github.com/holdfast-pg/holdfast/internal/largepages"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 )
 
@@ -239,7 +240,7 @@ func (l *layout) room(n int) []byte {
 		return l.data
 	}
 	most := int(l.size(l.number+1)) + min(2*n, frame.MaxRun)
-	return append(objstore.Buffer(int64(max(len(l.data)+n, min(2*cap(l.data), most)))), l.data...)
+	return append(largepages.Buffer(max(len(l.data)+n, min(2*cap(l.data), most))), l.data...)
 }
 
 func (l *layout) sendFull() error {

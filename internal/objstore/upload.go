@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
+	"github.com/holdfast-pg/holdfast/internal/largepages"
 )
 
 // abortTime bounds the giving up of an upload, also of one that was cancelled.
@@ -27,7 +28,7 @@ func PutStream(ctx context.Context, p *Policy, s Parts, key string, r io.Reader,
 		return Object{}, err
 	}
 	part := p.partSize(1)
-	first, last, err := fill(Buffer(min(max(o.Size, 64<<10), part)), r, part)
+	first, last, err := fill(largepages.Buffer(int(min(max(o.Size, 64<<10), part))), r, part)
 	if err != nil {
 		return Object{}, err
 	}
@@ -87,7 +88,7 @@ func fill(buf []byte, r io.Reader, size int64) (data []byte, last bool, err erro
 		if len(buf) == cap(buf) {
 			n, err := r.Read(probe[:min(int64(len(probe)), size-int64(len(buf)))])
 			if n > 0 {
-				buf = append(Buffer(min(size, 4*int64(cap(buf)))), buf...)
+				buf = append(largepages.Buffer(int(min(size, 4*int64(cap(buf))))), buf...)
 				buf = append(buf, probe[:n]...)
 			}
 			if errors.Is(err, io.EOF) {

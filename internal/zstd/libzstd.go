@@ -53,6 +53,8 @@ import (
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/holdfast-pg/holdfast/internal/largepages"
 )
 
 var (
@@ -78,6 +80,7 @@ type writer struct {
 	sum   *xxhash.Digest
 	parts [parallel + 1]*part // a ring; nil while they were not needed
 	at    int                 // the part that comes in
+	room  []byte              // for the buffers of parts that there are not yet
 	begun bool                // the head is written
 	done  bool
 	err   error
@@ -103,13 +106,31 @@ func newWriter(w io.Writer, level int) (Writer, error) {
 func (w *writer) part() *part {
 	p := w.parts[w.at]
 	if p == nil {
-		p = &part{in: make([]byte, 0, Window), out: make([]byte, 0, C.ZSTD_compressBound(Window))}
+		p = &part{}
+		p.in, p.out = w.buffers()
 		if p.runner, w.err = NewRunner(w.level, Window); w.err != nil {
 			return p
 		}
 		w.parts[w.at] = p
 	}
 	return p
+}
+
+// buffers are those of a part. What is longer than one part is likely longer than two: the others have theirs
+// from one piece.
+func (w *writer) buffers() (in, out []byte) {
+	bound := int(C.ZSTD_compressBound(Window))
+	if len(w.room) == 0 {
+		n := 1
+		if w.at > 0 {
+			n = parallel
+		}
+		size := n * (Window + bound)
+		w.room = largepages.Buffer(size)[:size]
+	}
+	in, out = w.room[:0:Window], w.room[Window:Window:Window+bound]
+	w.room = w.room[Window+bound:]
+	return in, out
 }
 
 // next has the part that came in compressed, and makes room for the next one.

@@ -1,0 +1,20 @@
+package largepages
+
+import "testing"
+
+func TestBuffer(t *testing.T) {
+	for _, n := range []int{0, 1, size, 2*size - 1, 2 * size, 16 << 20, 20<<20 + 1} {
+		b := Buffer(n)
+		if len(b) != 0 || cap(b) != n {
+			t.Errorf("buffer of %d: length %d, capacity %d", n, len(b), cap(b))
+		}
+		for i := range n {
+			b = append(b, byte(i))
+		}
+		for i, c := range b {
+			if c != byte(i) {
+				t.Fatalf("buffer of %d: byte %d is %d", n, i, c)
+			}
+		}
+	}
+}
