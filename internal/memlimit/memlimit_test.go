@@ -1,48 +1,51 @@
 package memlimit
 
 import (
+	"math"
 	"runtime/debug"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-func TestTheLimitFollowsTheBuffers(t *testing.T) {
-	t.Setenv("GOMEMLIMIT", "")
-	before := debug.SetMemoryLimit(-1)
+func TestLimit(t *testing.T) {
+	was := debug.SetMemoryLimit(math.MaxInt64)
 	t.Cleanup(func() {
 		limit.base, limit.lowering = 0, nil
-		debug.SetMemoryLimit(before)
+		debug.SetMemoryLimit(was)
 	})
 	const mb = 1 << 20
 	is := func(want int64) {
 		t.Helper()
 		synctest.Wait()
-		if got := debug.SetMemoryLimit(-1); got != want*mb {
-			t.Errorf("the limit is %d MiB, want %d", got/mb, want)
+		if got := debug.SetMemoryLimit(-1); got != want {
+			t.Errorf("%d bytes, not %d", got, want)
 		}
 	}
-	synctest.Test(t, func(*testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		Reserve(5)()
+		is(math.MaxInt64) // nobody wants one
+		time.Sleep(lull)
+		is(math.MaxInt64)
+		t.Setenv("GOMEMLIMIT", "1GiB")
 		Set(1000 * mb)
-		is(1000)
+		is(math.MaxInt64)
+		t.Setenv("GOMEMLIMIT", "")
+		Set(1000 * mb)
+		is(1000 * mb)
 		first := Reserve(100 * mb)
 		second := Reserve(50 * mb)
-		is(1150)
+		is(1150 * mb)
 		first()
-		is(1150)
+		is(1150 * mb)
 		time.Sleep(lull / 2)
 		third := Reserve(100 * mb) // takes the place of the first
-		is(1150)
+		is(1150 * mb)
 		third()
 		second()
-		time.Sleep(lull - 1)
-		is(1150)
+		time.Sleep(lull - time.Nanosecond)
+		is(1150 * mb)
 		time.Sleep(time.Nanosecond)
-		is(1000)
-		fourth := Reserve(50 * mb)
-		is(1050)
-		fourth()
-		time.Sleep(lull)
-		is(1000)
+		is(1000 * mb)
 	})
 }
