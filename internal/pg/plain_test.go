@@ -1,7 +1,9 @@
 package pg
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
 	"net"
 	"strings"
@@ -9,14 +11,14 @@ import (
 	"time"
 )
 
+// cancelRequest is the code of what pgx may send on a connection of its own after one has failed.
+var cancelRequest = binary.BigEndian.AppendUint32(nil, 80877102)
+
 // TestWhyThereIsNoConnection: a server that declines TLS and then gives up is not blamed for the former.
 func TestWhyThereIsNoConnection(t *testing.T) {
-	for _, try := range []struct {
-		sslmode, want, not string
-		connections        int
-	}{
-		{"prefer", "127.0.0.1", "refused TLS", 1},
-		{"require", "server refused TLS connection", "EOF", 1},
+	for _, try := range []struct{ sslmode, want, not string }{
+		{"prefer", "127.0.0.1", "refused TLS"},
+		{"require", "server refused TLS connection", "EOF"},
 	} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -26,13 +28,14 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 		go func() {
 			n := 0
 			defer func() { accepted <- n }()
-			for ; ; n++ {
+			for {
 				c, err := l.Accept()
 				if err != nil {
 					return
 				}
 				buf := make([]byte, 8)
-				if _, err := io.ReadFull(c, buf); err == nil {
+				if _, err := io.ReadFull(c, buf); err == nil && !bytes.Equal(buf[4:], cancelRequest) {
+					n++
 					_, _ = c.Write([]byte{'N'})
 					_, _ = c.Read(make([]byte, 1000))
 				}
@@ -47,7 +50,7 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), try.want) || strings.Contains(err.Error(), try.not) {
 			t.Errorf("%s: %v", try.sslmode, err)
 		}
-		if n := <-accepted; n > try.connections {
+		if n := <-accepted; n != 1 {
 			t.Errorf("%s: %d connections", try.sslmode, n)
 		}
 	}
