@@ -51,15 +51,21 @@ func free(n int64) {
 	limit.reserved -= n
 	if limit.lowering == nil {
 		limit.lowering = time.AfterFunc(lull, lower)
+		return
 	}
 	limit.lowering.Reset(lull)
 }
 
 func lower() {
 	limit.Lock()
-	defer limit.Unlock()
 	limit.high = limit.reserved
+	idle := limit.base > 0 && limit.reserved == 0
 	apply()
+	limit.Unlock()
+	if idle {
+		// A process that makes no garbage collects none, and would keep all that it had.
+		debug.FreeOSMemory()
+	}
 }
 
 func apply() {

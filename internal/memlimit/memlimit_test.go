@@ -2,6 +2,7 @@ package memlimit
 
 import (
 	"math"
+	"runtime"
 	"runtime/debug"
 	"testing"
 	"testing/synctest"
@@ -33,6 +34,8 @@ func TestLimit(t *testing.T) {
 		t.Setenv("GOMEMLIMIT", "")
 		Set(1000 * mb)
 		is(1000 * mb)
+		buffer := make([]byte, 64*mb)
+		clear(buffer)
 		first := Reserve(100 * mb)
 		second := Reserve(50 * mb)
 		is(1150 * mb)
@@ -43,9 +46,21 @@ func TestLimit(t *testing.T) {
 		is(1150 * mb)
 		third()
 		second()
+		runtime.KeepAlive(buffer)
+		before := held()
 		time.Sleep(lull - time.Nanosecond)
 		is(1150 * mb)
 		time.Sleep(time.Nanosecond)
 		is(1000 * mb)
+		if after := held(); after > before-48*mb {
+			t.Errorf("an idle process holds %d MiB, and held %d before", after/mb, before/mb)
+		}
 	})
+}
+
+// held is the memory of the heap that the kernel has not got back, in bytes.
+func held() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapSys - m.HeapReleased)
 }

@@ -12,6 +12,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
 	"github.com/holdfast-pg/holdfast/internal/catalog"
 	"github.com/holdfast-pg/holdfast/internal/codec"
@@ -95,7 +97,7 @@ func (a *Archive) Deliver(ctx context.Context, src, name string, now time.Time) 
 }
 
 func (a *Archive) archive(ctx context.Context, src, name string) error {
-	in, err := os.Open(src)
+	in, err := openSource(src)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "archive", src, err)
 	}
@@ -120,6 +122,11 @@ func (a *Archive) archive(ctx context.Context, src, name string) error {
 		return err
 	}
 	return a.appendLine(ctx, entry, listedInTail)
+}
+
+// openSource opens a file that is to be archived. It does not wait for a writer, which a pipe may never have.
+func openSource(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
 // inspect refuses what is no WAL file, or not a whole one.

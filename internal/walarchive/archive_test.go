@@ -205,6 +205,13 @@ func TestWhatIsNoWholeWALIsRefused(t *testing.T) {
 	if err := b.Archive.Archive(t.Context(), b.src+"/nothing", seg1); !fault.Is(err, fault.NotFound) {
 		t.Errorf("%v", err)
 	}
+	pipe := filepath.Join(b.src, "pipe") // without a writer
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Archive.Archive(t.Context(), pipe, seg2); !fault.Is(err, fault.Usage) {
+		t.Errorf("a pipe: %v", err)
+	}
 	if got := b.lines(t); len(got) > 0 {
 		t.Errorf("listed: %v", got)
 	}

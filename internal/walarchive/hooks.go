@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"strconv"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
@@ -13,7 +12,7 @@ import (
 
 // event is what scripts are told of a file.
 func (a *Archive) event(name, path string) (hook.Event, error) {
-	f, err := os.Open(path)
+	f, err := openSource(path)
 	if err != nil {
 		return hook.Event{}, fault.Wrap(fault.Internal, "read", path, err)
 	}
