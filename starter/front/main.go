@@ -23,10 +23,8 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 	"github.com/holdfast-pg/holdfast/internal/walcommand"
+	"github.com/holdfast-pg/holdfast/starter/front/handoff"
 )
-
-// whole is the program with every command.
-const whole = "holdfast-cli"
 
 func main() { os.Exit(run()) }
 
@@ -37,7 +35,7 @@ func run() int {
 		defer stop()
 		return c.run(ctx)
 	}
-	path, err := command.Sibling(whole)
+	path, err := command.Sibling(handoff.Whole)
 	if err == nil {
 		err = fault.Wrap(fault.Tool, "run", path, syscall.Exec(path, os.Args, os.Environ()))
 	}

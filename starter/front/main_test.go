@@ -2,8 +2,11 @@ package main
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/holdfast-pg/holdfast/starter/front/handoff"
 )
 
 func TestRead(t *testing.T) {
@@ -40,8 +43,11 @@ func TestRead(t *testing.T) {
 		"get-wal main x":                          nil,
 		"wal-archive main  ":                      nil,
 	} {
-		got, is := read(strings.Split(line, " "))
+		args := strings.Split(line, " ")
+		got, is := read(args)
 		switch {
+		case is && !slices.ContainsFunc(args, handoff.Moves):
+			t.Errorf("%q is handed over before it is read", line)
 		case is != (want != nil):
 			t.Errorf("%q: %v", line, is)
 		case is && !reflect.DeepEqual(got, *want):
