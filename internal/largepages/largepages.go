@@ -13,14 +13,15 @@ import (
 // size is the usual one, in bytes.
 const size = 2 << 20
 
-// Buffer makes an empty buffer for n bytes. One of two large pages or more asks for them, and is as good
-// without where there are none to be had.
+// Buffer makes an empty buffer for n bytes. One of two large pages or more begins with one and asks for
+// them, and is as good without where there are none to be had.
 func Buffer(n int) []byte {
-	b := make([]byte, n)
 	if n < 2*size {
-		return b[:0]
+		return make([]byte, 0, n)
 	}
+	pages := (n + size - 1) / size * size
+	b := make([]byte, size+pages)
 	from := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) % size)
-	_ = unix.Madvise(b[from:from+(n-from)/size*size], unix.MADV_HUGEPAGE)
-	return b[:0]
+	_ = unix.Madvise(b[from:from+pages], unix.MADV_HUGEPAGE)
+	return b[from : from : from+n]
 }

@@ -141,12 +141,11 @@ func (b *bucket) put(ctx context.Context, e Entry, from delivery) (Entry, error)
 		}
 		asked <- err
 	}()
-	options := objstore.PutOptions{IfAbsent: true}
+	options := objstore.PutOptions{IfAbsent: true, Size: from.source.Size()}
 	r, done := from.plain, func() {}
 	if r == nil {
+		options.Size /= 2 // about what compression leaves
 		r, done = written(from.write)
-	} else {
-		options.Size = from.source.Size()
 	}
 	o, err := s.Put(ctx, b.key(e), &gated{Reader: r, verdict: asked}, options)
 	done()

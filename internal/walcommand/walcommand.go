@@ -84,11 +84,10 @@ func Fetch(ctx context.Context, s *config.Server, archive *walarchive.Archive, n
 const abandoned = 10 * time.Minute
 
 // tune prepares the runtime of a process that moves up to n segments at once and ends. It
-// collects no garbage while there is next to none: one collection takes longer than the
-// start of the program. PostgreSQL's host has better uses for memory than what is collected
-// later.
+// collects garbage where a limit on memory asks for that, and never before: one collection
+// takes longer than the start of the program.
 func tune(n int) {
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(int64(1+max(1, n)) * (20 << 20))
 }
 

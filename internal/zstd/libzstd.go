@@ -18,6 +18,32 @@ package zstd
 #define ZSTD_DISABLE_DEPRECATE_WARNINGS
 #include <zstd.h>
 
+#include <stdlib.h>
+#include <sys/mman.h>
+
+// holdfast_zstd_alloc gives what fills much of a large page large pages, as internal/largepages does.
+static void *holdfast_zstd_alloc(void *opaque, size_t size) {
+	void *p;
+	const size_t page = 2 << 20;
+	(void)opaque;
+	if (size < page / 4) return malloc(size);
+	size = (size + page - 1) / page * page;
+	if (posix_memalign(&p, page, size) != 0) return NULL;
+	(void)madvise(p, size, MADV_HUGEPAGE);
+	return p;
+}
+
+static void holdfast_zstd_free(void *opaque, void *p) {
+	(void)opaque;
+	free(p);
+}
+
+static const ZSTD_customMem holdfast_zstd_memory = {holdfast_zstd_alloc, holdfast_zstd_free, NULL};
+
+static ZSTD_CCtx *holdfast_zstd_compressor(void) { return ZSTD_createCCtx_advanced(holdfast_zstd_memory); }
+
+static ZSTD_DCtx *holdfast_zstd_expander(void) { return ZSTD_createDCtx_advanced(holdfast_zstd_memory); }
+
 typedef struct { size_t taken, made, result; } holdfast_zstd_step;
 
 static holdfast_zstd_step holdfast_zstd_out(ZSTD_DCtx *d, void *to, size_t room, const void *from, size_t size) {
@@ -252,7 +278,7 @@ type reader struct {
 }
 
 func newReader(r io.Reader) (io.ReadCloser, error) {
-	d := C.ZSTD_createDCtx()
+	d := C.holdfast_zstd_expander()
 	if d == nil {
 		return nil, errMemory
 	}
@@ -330,7 +356,7 @@ type Runner struct {
 
 // NewRunner compresses at a level segments of at most so many bytes.
 func NewRunner(level, most int) (*Runner, error) {
-	c := C.ZSTD_createCCtx()
+	c := C.holdfast_zstd_compressor()
 	if c == nil {
 		return nil, errMemory
 	}
@@ -359,7 +385,7 @@ type Expander struct{ d *C.ZSTD_DCtx }
 
 // NewExpander is for frames whose window is at most so many bytes.
 func NewExpander(int) (*Expander, error) {
-	d := C.ZSTD_createDCtx()
+	d := C.holdfast_zstd_expander()
 	if d == nil {
 		return nil, errMemory
 	}
