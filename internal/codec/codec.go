@@ -220,7 +220,7 @@ func (c Compression) NewWriter(w io.Writer) (io.WriteCloser, error) {
 		if c.level > 0 {
 			level = lz4.CompressionLevel(1 << (8 + c.level))
 		}
-		return z, z.Apply(lz4.CompressionLevelOption(level), lz4.ConcurrencyOption(1))
+		return z, z.Apply(lz4.CompressionLevelOption(level), lz4.ConcurrencyOption(1), lz4.BlockSizeOption(lz4.Block256Kb))
 	case XZ:
 		return xz.WriterConfig{DictCap: dictionary(c.level)}.NewWriter(w)
 	case Snappy:
