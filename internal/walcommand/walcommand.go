@@ -83,12 +83,15 @@ func Fetch(ctx context.Context, s *config.Server, archive *walarchive.Archive, n
 // minute, or gives up.
 const abandoned = 10 * time.Minute
 
+// What a process has, in bytes, and what a segment of 16 MiB needs that is compressed.
+const base, transfer = 10 << 20, 40 << 20
+
 // tune prepares the runtime of a process that moves up to n segments at once and ends. It
 // collects garbage where a limit on memory asks for that, and never before: one collection
 // takes longer than the start of the program.
 func tune(n int) {
 	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(int64(1+max(1, n)) * (20 << 20))
+	debug.SetMemoryLimit(int64(base + max(1, n)*transfer))
 }
 
 // CheckThere fails where the directory of an archive that is to be read is missing. That is
