@@ -178,11 +178,11 @@ func (a *app) schedulePause(ctx context.Context, name string, pause bool, note s
 			err = handle.Unpause(ctx, client.ScheduleUnpauseOptions{Note: note})
 			stored.Since = time.Now()
 		}
-		if err == nil {
-			err = settled(ctx, handle, func(s client.Schedule) bool { return s.State != nil && s.State.Paused == pause })
-		}
 		if err != nil {
 			return unreachable(err)
+		}
+		if err := settled(ctx, handle, func(s client.Schedule) bool { return s.State != nil && s.State.Paused == pause }); err != nil {
+			return err
 		}
 		stored.Paused, stored.Note = pause, note
 		if err := cat.SaveSchedule(*stored); err != nil {

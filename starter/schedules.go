@@ -216,26 +216,35 @@ func ensureSchedule(ctx context.Context, c client.Client, want client.ScheduleOp
 		next.Policy.Overlap, next.Policy.CatchupWindow = want.Overlap, want.CatchupWindow
 		return &client.ScheduleUpdate{Schedule: &next}, nil
 	}})
-	if err == nil {
-		err = settled(ctx, handle, func(s client.Schedule) bool { return origin(s.Action) == origin(want.Action) })
+	if err != nil {
+		return have.Schedule.State, unreachable(err)
 	}
-	return have.Schedule.State, unreachable(err)
+	return have.Schedule.State, settled(ctx, handle, func(s client.Schedule) bool { return origin(s.Action) == origin(want.Action) })
 }
+
+// engineSettles is how long the engine may take to do what it has taken note of.
+const engineSettles = 30 * time.Second
 
 // settled waits until the engine has done what it was asked for. It answers when
 // it has taken note; who comes next would take over what was before, and of two
 // changes the earlier one could prevail.
 func settled(ctx context.Context, handle client.ScheduleHandle, done func(client.Schedule) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, engineAnswers)
+	waiting, cancel := context.WithTimeout(ctx, engineSettles)
 	defer cancel()
 	for {
-		d, err := handle.Describe(ctx)
-		if err != nil || done(d.Schedule) {
-			return err
+		d, err := handle.Describe(waiting)
+		if err == nil && done(d.Schedule) {
+			return nil
+		}
+		if err != nil && waiting.Err() == nil {
+			return unreachable(err)
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return unreachable(context.Cause(ctx))
+		case <-waiting.Done():
+			return fault.New(fault.Unreachable, "change", "the schedule", "the engine has taken note, and not done it within %s", engineSettles).
+				WithHint("it is busy: look at it with holdfast schedule list, and repeat the command if it is not as you want it")
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
