@@ -14,14 +14,13 @@ import (
 const size = 2 << 20
 
 // Buffer makes an empty buffer for n bytes. One of two large pages or more begins with one and asks for
-// them, and is as good without where there are none to be had.
+// as many as it fills, and is as good without where there are none to be had.
 func Buffer(n int) []byte {
 	if n < 2*size {
 		return make([]byte, 0, n)
 	}
-	pages := (n + size - 1) / size * size
-	b := make([]byte, size+pages)
+	b := make([]byte, size+n)
 	from := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) % size)
-	_ = unix.Madvise(b[from:from+pages], unix.MADV_HUGEPAGE)
+	_ = unix.Madvise(b[from:from+n/size*size], unix.MADV_HUGEPAGE)
 	return b[from : from : from+n]
 }
