@@ -37,7 +37,7 @@ func run() int {
 	}
 	path, err := command.Sibling(handoff.Whole)
 	if err == nil {
-		err = fault.Wrap(fault.Tool, "run", path, syscall.Exec(path, os.Args, os.Environ()))
+		err = fault.New(fault.Tool, "run", path, "%w", syscall.Exec(path, os.Args, os.Environ())).WithHint("install all programs of one release")
 	}
 	tell(err)
 	return fault.KindOf(err).ExitCode()

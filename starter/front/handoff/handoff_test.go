@@ -32,6 +32,13 @@ func TestAHandoffIsTheFirstThingToHappen(t *testing.T) {
 	if err == nil || !strings.Contains(said, "holdfast-cli: it is not there") {
 		t.Errorf("with nobody to hand over to: %v\n%s", err, said)
 	}
+	if err := os.WriteFile(filepath.Join(dir, handoff.Whole), []byte("no program"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, said, err = start("list-backups")
+	if err == nil || !strings.Contains(said, "HINT: install all programs of one release") {
+		t.Errorf("with what cannot be run: %v\n%s", err, said)
+	}
 	if err := os.WriteFile(filepath.Join(dir, handoff.Whole), []byte("#!/bin/sh\nprintf '<%s>' \"$@\"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
