@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
-	"github.com/holdfast-pg/holdfast/internal/walspool"
+	"github.com/holdfast-pg/holdfast/internal/walspool/handout"
 )
 
 // TestRestoreFromABucket: a server whose WAL lies in a bucket is told of, restored to its
@@ -57,7 +57,7 @@ func TestRestoreFromABucket(t *testing.T) {
 			t.Errorf("%s: other rows", c.name)
 		}
 		r.Stop(t, pgtest.Fast)
-		if left, _ := filepath.Glob(filepath.Join(dest, "pg_wal", walspool.Dir, "*")); len(left) > 3 {
+		if left, _ := filepath.Glob(filepath.Join(dest, "pg_wal", handout.Dir, "*")); len(left) > 3 {
 			t.Errorf("%s: left in the spool: %v", c.name, left)
 		}
 	}

@@ -24,7 +24,8 @@ const (
 // Config is everything that the files say. It does not change once loaded.
 type Config struct {
 	Path     string
-	Files    []string // in the order in which they were read
+	Files    []string        // in the order in which they were read
+	Sources  map[string]bool // all that was looked for, and whether it exists
 	Global   Global
 	Problems []Problem
 
@@ -75,12 +76,17 @@ func loadWith(path string, read func(string) (string, error)) (*Config, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Config, "read configuration", path, err)
 	}
-	text, err := read(path)
+	l := &loader{cfg: &Config{Path: path, servers: map[string]*Server{}, models: map[string]string{}, Sources: map[string]bool{}}, sections: map[string]*section{}, bySection: map[string][]Problem{}}
+	l.read = func(path string) (string, error) {
+		text, err := read(path)
+		l.looked(path, err)
+		return text, err
+	}
+	text, err := l.read(path)
 	if err != nil {
 		return nil, &fault.Error{Op: "read configuration", Subject: path, Kind: fault.Config, Err: err,
 			Hint: "name a readable file with -c or HOLDFAST_CONFIG"}
 	}
-	l := &loader{read: read, cfg: &Config{Path: path, servers: map[string]*Server{}, models: map[string]string{}}, sections: map[string]*section{}, bySection: map[string][]Problem{}}
 	l.main(path, text)
 	if len(l.sections) == 0 {
 		message := "it holds no section"
@@ -171,10 +177,15 @@ func (l *loader) global() {
 	g.compute()
 }
 
+func (l *loader) looked(path string, err error) {
+	l.cfg.Sources[path] = l.cfg.Sources[path] || !errors.Is(err, fs.ErrNotExist)
+}
+
 // included reads the directory of further files, then what config-update wrote.
 func (l *loader) included() {
 	if dir := l.cfg.Global.ConfigurationFilesDirectory; dir != "" {
 		entries, err := os.ReadDir(dir)
+		l.looked(dir, err)
 		if err != nil {
 			l.note(Problem{File: dir, Section: globalSection, Message: "the directory of further files cannot be read: " + cause(err), Warning: true})
 		}

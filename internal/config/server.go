@@ -105,6 +105,9 @@ func (s *Server) blame(o *Option, warning bool, message, hint string) Problem {
 		Message: message, Hint: hint, Warning: warning}
 }
 
+// WALPlace tells the WAL archives of servers apart.
+func (s *Server) WALPlace() string { return s.WALsDirectory + " " + s.Name }
+
 // StoreOptions are those of the object store at a URL. Where a server's backups and WAL go to stores
 // of several kinds, holdfast_endpoint_url is the address of those that speak S3.
 func (s *Server) StoreOptions(url string) CloudOptions {

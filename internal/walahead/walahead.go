@@ -11,19 +11,16 @@ package walahead
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/holdfast-pg/holdfast/internal/atomicfile"
-	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/wal"
+	"github.com/holdfast-pg/holdfast/internal/walahead/note"
 )
 
 // archive is where files go: durable when Deliver returns nil.
@@ -39,16 +36,6 @@ type Ahead struct {
 	N       int    // most files at once
 }
 
-// valid is how long a note is believed; PostgreSQL asks for the next one within seconds.
-const valid = 10 * time.Minute
-
-// note says which files are durable already.
-type note struct {
-	Place string
-	At    time.Time
-	Marks map[string]string // of each file that is durable
-}
-
 // Deliver is the archive's Deliver, and archives up to N-1 further segments that are
 // ready in the directory of src. That one of those fails is no error: PostgreSQL asks for
 // it, and gets its answer.
@@ -57,8 +44,8 @@ func (a Ahead) Deliver(ctx context.Context, src string, now time.Time) error {
 	if a.N < 2 || wal.Classify(name) != wal.SegmentFile {
 		return a.Archive.Deliver(ctx, src, name, now)
 	}
-	noted := a.read(now)
-	if mark, err := markOf(src); err == nil && noted[name] == mark {
+	noted := note.Read(a.Note, a.Place, now)
+	if noted.Of(src, name) {
 		return nil
 	}
 	ready := a.ready(src)
@@ -68,8 +55,8 @@ func (a Ahead) Deliver(ctx context.Context, src string, now time.Time) error {
 	defer stop()
 	for i, next := range ready {
 		path := filepath.Join(filepath.Dir(src), next)
-		before, err := markOf(path)
-		if err != nil || noted[next] == before {
+		before := note.Mark(path)
+		if before == "" || noted[next] == before {
 			marks[i] = before
 			continue
 		}
@@ -77,8 +64,8 @@ func (a Ahead) Deliver(ctx context.Context, src string, now time.Time) error {
 			if a.Archive.Deliver(aside, path, next, now) != nil {
 				return
 			}
-			if after, err := markOf(path); err == nil && after == before {
-				marks[i] = after
+			if note.Mark(path) == before {
+				marks[i] = before
 			}
 		})
 	}
@@ -108,43 +95,17 @@ func (a Ahead) ready(src string) []string {
 	return out[:min(len(out), a.N-1)]
 }
 
-// markOf changes whenever the file is written, renamed or replaced: the kernel sets its
-// change time, and nobody else can.
-func markOf(path string) (string, error) {
-	st, err := os.Lstat(path)
-	if err != nil {
-		return "", err
-	}
-	sys, is := st.Sys().(*syscall.Stat_t)
-	if !is || !st.Mode().IsRegular() {
-		return "", fault.New(fault.Usage, "archive", path, "it is no regular file")
-	}
-	return fmt.Sprintf("%d:%d:%d:%d.%d:%d.%d", sys.Dev, sys.Ino, sys.Size, sys.Mtim.Sec, sys.Mtim.Nsec, sys.Ctim.Sec, sys.Ctim.Nsec), nil
-}
-
-// read is empty when there is no note that can be believed.
-func (a Ahead) read(now time.Time) map[string]string {
-	var n note
-	text, err := os.ReadFile(a.Note)
-	if err != nil || json.Unmarshal(text, &n) != nil || n.Place != a.Place || now.Before(n.At) || now.Sub(n.At) > valid {
-		return nil
-	}
-	return n.Marks
-}
-
 // write replaces the note. Without one, files are archived again, and found to be there.
 func (a Ahead) write(names, marks []string, now time.Time) {
-	n := note{Place: a.Place, At: now, Marks: map[string]string{}}
+	noted := note.Marks{}
 	for i, name := range names {
 		if marks[i] != "" {
-			n.Marks[name] = marks[i]
+			noted[name] = marks[i]
 		}
 	}
-	if len(n.Marks) == 0 {
+	if len(noted) == 0 {
 		os.Remove(a.Note)
 		return
 	}
-	if text, err := json.Marshal(n); err == nil {
-		_ = atomicfile.Write(a.Note, text, 0o600)
-	}
+	_ = atomicfile.Write(a.Note, note.Text(a.Place, noted, now), 0o600)
 }

@@ -52,8 +52,7 @@ func Archive(ctx context.Context, s *config.Server, archive *walarchive.Archive,
 	}
 	tune(s.CloudWALArchiveParallel)
 	walspool.Sweep(filepath.Dir(path), now)
-	return walahead.Ahead{Archive: archive, Place: placeOf(s), Note: filepath.Join(s.MetaDirectory, "holdfast-wal-ahead.json"),
-		N: s.CloudWALArchiveParallel}.Deliver(ctx, path, now)
+	return walahead.Ahead{Archive: archive, Place: s.WALPlace(), Note: NoteOf(s), N: s.CloudWALArchiveParallel}.Deliver(ctx, path, now)
 }
 
 // Fetch gives a WAL file, expanded, the name dest. partial takes an unfinished segment where
@@ -76,7 +75,7 @@ func Fetch(ctx context.Context, s *config.Server, archive *walarchive.Archive, n
 	if err != nil || size == 0 {
 		size = wal.DefaultSegmentSize // a restore does not need the catalogue
 	}
-	return walspool.Spool{Archive: archive, Place: placeOf(s), N: s.CloudWALRestoreParallel, SegmentSize: size}.Fetch(ctx, name, dest, fetch)
+	return walspool.Spool{Archive: archive, Place: s.WALPlace(), N: s.CloudWALRestoreParallel, SegmentSize: size}.Fetch(ctx, name, dest, fetch)
 }
 
 // abandoned is how old the file of a fetch is that was killed: one that goes on writes within a
@@ -93,6 +92,9 @@ func tune(n int) {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(int64(base + max(1, n)*transfer))
 }
+
+// NoteOf is the file that says which WAL of a server is in its bucket before PostgreSQL asked for it.
+func NoteOf(s *config.Server) string { return filepath.Join(s.MetaDirectory, "holdfast-wal-ahead") }
 
 // CheckThere fails where the directory of an archive that is to be read is missing. That is
 // no missing file.
@@ -119,9 +121,6 @@ func RestoreCode(err error) (code int, silent bool) {
 	}
 	return StopsRecovery, false
 }
-
-// placeOf tells the archives of servers apart.
-func placeOf(s *config.Server) string { return s.WALsDirectory + " " + s.Name }
 
 // RecordedSegmentSize is that of a server's newest backup; 0 when there is none, or no catalogue.
 func RecordedSegmentSize(s *config.Server) (uint64, error) {

@@ -12,9 +12,6 @@ package walspool
 import (
 	"context"
 	"errors"
-	"fmt"
-	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,10 +20,8 @@ import (
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/wal"
+	"github.com/holdfast-pg/holdfast/internal/walspool/handout"
 )
-
-// Dir is the name of the directory, in pg_wal.
-const Dir = ".holdfast-wal-spool"
 
 // archive is where files come from.
 type archive interface {
@@ -53,8 +48,8 @@ func (s Spool) Fetch(ctx context.Context, name, dest string, fetch func(ctx cont
 	if s.N < 2 || wal.Classify(name) != wal.SegmentFile {
 		return fetch(ctx, name, dest)
 	}
-	dir := filepath.Join(filepath.Dir(dest), Dir)
-	if s.take(dir, name, dest) {
+	dir := handout.Beside(dest)
+	if handout.Take(dir, s.Place, name, dest) {
 		s.sweep(dir, name)
 		return nil
 	}
@@ -91,7 +86,7 @@ func (s Spool) ahead(ctx context.Context, dir, name string) {
 	}
 	var all sync.WaitGroup
 	for _, next := range names {
-		if s.find(dir, next) != "" {
+		if handout.Find(dir, next) != "" {
 			continue
 		}
 		all.Go(func() {
@@ -99,7 +94,7 @@ func (s Spool) ahead(ctx context.Context, dir, name string) {
 			if s.Archive.Fetch(ctx, next, path) != nil {
 				return
 			}
-			if sum, err := s.sum(path, next); err != nil || os.Rename(path, path+"."+sum) != nil {
+			if sum, err := s.check(path, next); err != nil || os.Rename(path, handout.Name(dir, next, sum)) != nil {
 				os.Remove(path)
 			}
 		})
@@ -107,36 +102,8 @@ func (s Spool) ahead(ctx context.Context, dir, name string) {
 	all.Wait()
 }
 
-// find is the path of a spooled segment; "" when there is none.
-func (s Spool) find(dir, name string) string {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return ""
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), name+".") {
-			return filepath.Join(dir, e.Name())
-		}
-	}
-	return ""
-}
-
-// take hands a segment out; false when there is none that is right.
-func (s Spool) take(dir, name, dest string) bool {
-	path := s.find(dir, name)
-	if path == "" {
-		return false
-	}
-	sum, err := s.sum(path, name)
-	if err == nil && path == filepath.Join(dir, name+"."+sum) && os.Rename(path, dest) == nil {
-		return true // durable it need not be: after a crash PostgreSQL asks again
-	}
-	os.Remove(path)
-	return false
-}
-
-// sum is the checksum of a whole segment, and of where it came from.
-func (s Spool) sum(path, name string) (string, error) {
+// check is the checksum under which a segment is kept; an error when it is none.
+func (s Spool) check(path, name string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -146,17 +113,15 @@ func (s Spool) sum(path, name string) (string, error) {
 	if _, err := f.ReadAt(head, 0); err != nil {
 		return "", err
 	}
-	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	_, _ = io.WriteString(h, s.Place)
-	n, err := io.Copy(h, f)
+	sum, size, err := handout.Sum(s.Place, f)
 	if err != nil {
 		return "", err
 	}
-	seg, err := wal.ParseSegment(name, uint64(n))
+	seg, err := wal.ParseSegment(name, uint64(size))
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%08x", h.Sum32()), wal.CheckPage(head, seg, 0)
+	return sum, wal.CheckPage(head, seg, 0)
 }
 
 // sweep keeps what may be asked for next.
@@ -170,18 +135,21 @@ func (s Spool) sweep(dir, name string) {
 		return
 	}
 	for _, e := range entries {
+		if e.Name() == handout.Receipt {
+			continue
+		}
 		spooled, _, _ := strings.Cut(e.Name(), ".")
 		seg, err := wal.ParseSegment(spooled, s.SegmentSize)
 		if err != nil || seg.TLI != at.TLI || seg.No <= at.No || seg.No >= at.No+uint64(s.N) {
 			os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
-	os.Remove(dir) // if it is empty
+	handout.Tidy(dir)
 }
 
 // Sweep removes the spool of a recovery that has ended; dir is pg_wal.
 func Sweep(dir string, now time.Time) {
-	path := filepath.Join(dir, Dir)
+	path := filepath.Join(dir, handout.Dir)
 	if st, err := os.Lstat(path); err == nil && now.Sub(st.ModTime()) > forgotten {
 		os.RemoveAll(path)
 	}

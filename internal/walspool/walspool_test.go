@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 	"github.com/holdfast-pg/holdfast/internal/walspool"
+	"github.com/holdfast-pg/holdfast/internal/walspool/handout"
 )
 
 const mib = 1 << 20
@@ -78,7 +79,7 @@ func newBench(t *testing.T, last int) *bench {
 	return b
 }
 
-func (b *bench) dir() string { return filepath.Join(filepath.Dir(b.dest), walspool.Dir) }
+func (b *bench) dir() string { return filepath.Join(filepath.Dir(b.dest), handout.Dir) }
 
 // ask expects a segment, which ones were fetched for it, and which ones wait then.
 func (b *bench) ask(n int, fetched []int, waiting ...int) {

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -23,6 +22,8 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/objstore/drivers"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
 	"github.com/holdfast-pg/holdfast/internal/walcommand"
+	"github.com/holdfast-pg/holdfast/starter/front/cmdline"
+	"github.com/holdfast-pg/holdfast/starter/front/early"
 	"github.com/holdfast-pg/holdfast/starter/front/handoff"
 )
 
@@ -30,10 +31,10 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	// On a terminal errors have colours.
-	if c, is := read(os.Args[1:]); is && !term.IsTerminal(int(os.Stderr.Fd())) {
+	if c, is := cmdline.Read(os.Args[1:]); is && !term.IsTerminal(int(os.Stderr.Fd())) {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return c.run(ctx)
+		return move(ctx, c)
 	}
 	path, err := command.Sibling(handoff.Whole)
 	if err == nil {
@@ -43,73 +44,26 @@ func run() int {
 	return fault.KindOf(err).ExitCode()
 }
 
-// call is a command line that is understood here.
-type call struct {
-	config  string
-	fetch   bool
-	partial bool
-	args    []string // a server and a file; of a fetch, its destination too
-}
-
-// read understands the forms in which PostgreSQL is told to call us; false for every other,
-// a wrong one too.
-func read(args []string) (c call, is bool) {
-	name := ""
-	for len(args) > 0 {
-		arg := args[0]
-		args = args[1:]
-		option, value, has := strings.Cut(arg, "=")
-		switch {
-		case option == "--config" && has:
-			c.config = value
-		case (arg == "-c" || arg == "--config") && len(args) > 0:
-			c.config, args = args[0], args[1:]
-		case arg == "-P", arg == "--partial":
-			c.partial = true
-		case option == "--partial" && has:
-			var err error
-			if c.partial, err = strconv.ParseBool(value); err != nil {
-				return c, false
-			}
-		case strings.HasPrefix(arg, "-"), arg == "":
-			return c, false
-		case name == "":
-			name = arg
-			switch name {
-			case "wal-archive", "cloud-wal-archive":
-			case "wal-restore":
-				c.fetch = true
-			case "cloud-wal-restore":
-				c.fetch, c.partial = true, true
-			default:
-				return c, false
-			}
-		default:
-			c.args = append(c.args, arg)
-		}
-	}
-	if c.fetch {
-		return c, len(c.args) == 3
-	}
-	return c, name != "" && !c.partial && len(c.args) == 2
-}
-
-func (c call) run(ctx context.Context) int {
-	s, archive, err := c.open()
-	if !c.fetch {
+func move(ctx context.Context, c cmdline.Call) int {
+	cfg, s, archive, err := open(c)
+	if !c.Fetch {
 		if err == nil {
-			err = walcommand.Archive(ctx, s, archive, c.args[1])
+			err = walcommand.Archive(ctx, s, archive, c.File)
 		}
 		if err != nil {
 			tell(err)
 			return fault.KindOf(err).ExitCode()
 		}
+		early.Leave(c, s.WALPlace(), walcommand.NoteOf(s), cfg.Sources)
 		return 0
 	}
 	if err == nil {
-		err = walcommand.Fetch(ctx, s, archive, c.args[1], c.args[2], c.partial)
+		err = walcommand.Fetch(ctx, s, archive, c.File, c.Dest, c.Partial)
 	} else {
-		err = walcommand.Unusable(c.args[1], err)
+		err = walcommand.Unusable(c.File, err)
+	}
+	if err == nil {
+		early.Leave(c, s.WALPlace(), walcommand.NoteOf(s), cfg.Sources)
 	}
 	code, silent := walcommand.RestoreCode(err)
 	if !silent {
@@ -118,17 +72,17 @@ func (c call) run(ctx context.Context) int {
 	return code
 }
 
-func (c call) open() (*config.Server, *walarchive.Archive, error) {
-	cfg, err := walcommand.Configuration(c.config)
+func open(c cmdline.Call) (*config.Config, *config.Server, *walarchive.Archive, error) {
+	cfg, err := walcommand.Configuration(c.Config)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	s, err := cfg.Server(c.args[0])
+	s, err := cfg.Server(c.Server)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	archive, err := walarchive.ForServer(s, drivers.Open)
-	return s, archive, err
+	return cfg, s, archive, err
 }
 
 // tell prints an error as holdfast-cli does.

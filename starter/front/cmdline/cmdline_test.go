@@ -1,4 +1,4 @@
-package main
+package cmdline_test
 
 import (
 	"reflect"
@@ -6,21 +6,22 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-pg/holdfast/starter/front/cmdline"
 	"github.com/holdfast-pg/holdfast/starter/front/handoff"
 )
 
 func TestRead(t *testing.T) {
-	for line, want := range map[string]*call{
-		"wal-archive main pg_wal/x":                  {args: []string{"main", "pg_wal/x"}},
-		"-c a.conf wal-archive main x":               {config: "a.conf", args: []string{"main", "x"}},
-		"wal-archive --config a.conf main x":         {config: "a.conf", args: []string{"main", "x"}},
-		"wal-archive main x --config=a=b":            {config: "a=b", args: []string{"main", "x"}},
-		"cloud-wal-archive main x":                   {args: []string{"main", "x"}},
-		"wal-restore main x y":                       {fetch: true, args: []string{"main", "x", "y"}},
-		"wal-restore --partial main x y":             {fetch: true, partial: true, args: []string{"main", "x", "y"}},
-		"-c a.conf wal-restore -P main x y":          {config: "a.conf", fetch: true, partial: true, args: []string{"main", "x", "y"}},
-		"cloud-wal-restore main x y":                 {fetch: true, partial: true, args: []string{"main", "x", "y"}},
-		"cloud-wal-restore --partial=false main x y": {fetch: true, args: []string{"main", "x", "y"}},
+	for line, want := range map[string]*cmdline.Call{
+		"wal-archive main pg_wal/x":                  {Server: "main", File: "pg_wal/x"},
+		"-c a.conf wal-archive main x":               {Config: "a.conf", Server: "main", File: "x"},
+		"wal-archive --config a.conf main x":         {Config: "a.conf", Server: "main", File: "x"},
+		"wal-archive main x --config=a=b":            {Config: "a=b", Server: "main", File: "x"},
+		"cloud-wal-archive main x":                   {Server: "main", File: "x"},
+		"wal-restore main x y":                       {Fetch: true, Server: "main", File: "x", Dest: "y"},
+		"wal-restore --partial main x y":             {Fetch: true, Partial: true, Server: "main", File: "x", Dest: "y"},
+		"-c a.conf wal-restore -P main x y":          {Config: "a.conf", Fetch: true, Partial: true, Server: "main", File: "x", Dest: "y"},
+		"cloud-wal-restore main x y":                 {Fetch: true, Partial: true, Server: "main", File: "x", Dest: "y"},
+		"cloud-wal-restore --partial=false main x y": {Fetch: true, Server: "main", File: "x", Dest: "y"},
 		"":                             nil,
 		"backup main":                  nil,
 		"wal-archive":                  nil,
@@ -44,7 +45,7 @@ func TestRead(t *testing.T) {
 		"wal-archive main  ":                      nil,
 	} {
 		args := strings.Split(line, " ")
-		got, is := read(args)
+		got, is := cmdline.Read(args)
 		switch {
 		case is && !slices.ContainsFunc(args, handoff.Moves):
 			t.Errorf("%q is handed over before it is read", line)
