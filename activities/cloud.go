@@ -88,7 +88,7 @@ func (c *Cloud) copyVolumes(ctx context.Context, s *config.Server, stores *cloud
 	if err != nil {
 		return Copied{}, err
 	}
-	copied := Copied{Bytes: res.Stored, DedupBytes: res.Stored, StoreBytes: res.Sent, Files: res.Files, SentFiles: res.Files - res.Kept, ReusedFiles: res.Kept,
+	copied := Copied{Bytes: res.Stored, DedupBytes: res.Stored, StoreBytes: res.Sent, ClusterBytes: res.Bytes, Files: res.Files, SentFiles: res.Files - res.Kept, ReusedFiles: res.Kept,
 		CopyTime: res.Copy - res.Analysis, AnalysisTime: res.Analysis, Workers: max(job.Jobs, 1)}
 	for _, i := range res.Items {
 		copied.Items = append(copied.Items, CopiedItem(i))

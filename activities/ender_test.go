@@ -25,6 +25,8 @@ func (a asked) Facts(context.Context) (postgres.Facts, error) {
 	return postgres.Facts{InRecovery: a.standby, Timeline: 1, CurrentLSN: a.replayed, SegmentSize: 16 << 20}, nil
 }
 
+func (a asked) MeasuredFacts(ctx context.Context) (postgres.Facts, error) { return a.Facts(ctx) }
+
 func (a asked) Archiver(context.Context) (postgres.Archiver, error) {
 	out := postgres.Archiver{LastWAL: a.archived}
 	if a.name == "failing" {

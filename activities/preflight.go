@@ -28,6 +28,7 @@ import (
 // Server is what a preflight and the end of a backup ask PostgreSQL.
 type Server interface {
 	Facts(context.Context) (postgres.Facts, error)
+	MeasuredFacts(context.Context) (postgres.Facts, error)
 	CheckPrivileges(context.Context) error
 	CheckExclusive(context.Context) error
 	Archiver(context.Context) (postgres.Archiver, error)
@@ -81,7 +82,11 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 		return Plan{}, err
 	}
 	defer c.Close()
-	f, err := c.Facts(ctx)
+	facts := c.MeasuredFacts
+	if s.BackupMethod == config.MethodLocalToCloud {
+		facts = c.Facts // the copy lists the files, and tells
+	}
+	f, err := facts(ctx)
 	if err == nil {
 		err = postgres.CheckVersion(f.Version)
 	}

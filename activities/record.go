@@ -64,7 +64,10 @@ func (c *Catalogue) recordBegin(ctx context.Context, ref Ref, plan Plan, s HeldS
 	info.Status, info.Error = backup.Started, nil
 	info.PGData, info.Version, info.SegmentSize = &f.DataDirectory, &f.Version, &f.SegmentSize
 	info.ConfigFile, info.HBAFile, info.IdentFile, info.IncludedFiles = &f.ConfigFile, &f.HBAFile, &f.IdentFile, f.IncludedFiles
-	info.DataChecksums, info.ClusterSize, info.SystemID = &f.DataChecksums, &f.ClusterSize, &f.SystemID
+	info.DataChecksums, info.SystemID = &f.DataChecksums, &f.SystemID
+	if plan.Bytes > 0 {
+		info.ClusterSize = &plan.Bytes
+	}
 	if len(f.IncludedFiles) == 0 {
 		info.IncludedFiles = nil // None is what Barman writes
 	}
@@ -136,6 +139,9 @@ func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 	switch {
 	case plan.Method == config.MethodLocalToCloud:
 		extra.TablespaceMap = mapName
+		if copied.ClusterBytes > 0 {
+			info.ClusterSize = &copied.ClusterBytes
+		}
 		stored, err := c.finishCloud(ctx, cat, info, ref, f, stopped)
 		if err != nil {
 			return err

@@ -74,7 +74,7 @@ type Plan struct {
 	Mode       string        `json:"mode"`    // as backup.info has it
 	SystemID   string        `json:"system_id"`
 	Version    int           `json:"version"` // server_version_num
-	Bytes      int64         `json:"bytes"`   // size of the cluster
+	Bytes      int64         `json:"bytes"`   // size of the cluster; 0 when the copy measures it
 	Deadline   time.Duration `json:"deadline"`
 	WALWait    time.Duration `json:"wal_wait"`
 	Heartbeat  time.Duration `json:"heartbeat"` // after which a silent activity counts as dead
@@ -109,9 +109,10 @@ type Copied struct {
 	Compression  string        `json:"compression,omitempty"` // of tar archives; "" for plain files
 	Encryption   string        `json:"encryption,omitempty"`  // of tar archives; "" for clear ones
 	Workers      int           `json:"workers"`
-	StoreBytes   int64         `json:"store_bytes,omitempty"` // of Bytes, what was sent to an object store, which had or copied the rest
-	BadPages     []string      `json:"bad_pages,omitempty"`   // files and blocks, in words for people
-	Warnings     []string      `json:"warnings,omitempty"`    // in words for people
+	StoreBytes   int64         `json:"store_bytes,omitempty"`   // of Bytes, what was sent to an object store, which had or copied the rest
+	ClusterBytes int64         `json:"cluster_bytes,omitempty"` // of the files that the archives hold; 0 when the server was asked before
+	BadPages     []string      `json:"bad_pages,omitempty"`     // files and blocks, in words for people
+	Warnings     []string      `json:"warnings,omitempty"`      // in words for people
 }
 
 // CopiedItem is how long a tablespace, the data directory or a file on its own took.

@@ -25,7 +25,7 @@ func ask(ctx context.Context, s *config.Server) (r reply) {
 		return reply{err: err}
 	}
 	defer c.Close()
-	facts, err := c.Facts(ctx)
+	facts, err := c.MeasuredFacts(ctx)
 	if err != nil {
 		return reply{err: err}
 	}

@@ -183,7 +183,7 @@ func (s *site) backup() backup.ID {
 	conn, err := pg.Connect(s.t.Context(), s.DSN())
 	s.must(err)
 	defer conn.Close()
-	f, err := conn.Facts(s.t.Context())
+	f, err := conn.MeasuredFacts(s.t.Context())
 	s.must(err)
 	args := []string{"-d", s.DSN(), "-D", cat.DataDir(id), "--wal-method=none", "--checkpoint=fast", "--no-sync", "--manifest-checksums=SHA256"}
 	info := &backupinfo.Info{ID: id, ServerName: "main", Status: backup.Started, Mode: ptr("postgres"), SystemID: &f.SystemID, Version: &f.Version, PGData: &f.DataDirectory,

@@ -39,10 +39,18 @@ func (c *Conn) Close() {
 	c.c.Close(ctx)
 }
 
-// Facts reads everything that a backup records about the server.
-func (c *Conn) Facts(ctx context.Context) (postgres.Facts, error) { return readFacts(ctx, c.c) }
+// Facts reads what a backup records about the server, except for its size.
+func (c *Conn) Facts(ctx context.Context) (postgres.Facts, error) {
+	return readFacts(ctx, c.c, "0::bigint")
+}
 
-func readFacts(ctx context.Context, c *pgx.Conn) (postgres.Facts, error) {
+// MeasuredFacts reads the size of the cluster, too: the server looks at each of its files for that.
+func (c *Conn) MeasuredFacts(ctx context.Context) (postgres.Facts, error) {
+	return readFacts(ctx, c.c, "coalesce(pg_tablespace_size(oid), 0)")
+}
+
+// readFacts takes what gives a tablespace's size.
+func readFacts(ctx context.Context, c *pgx.Conn, measure string) (postgres.Facts, error) {
 	var f postgres.Facts
 	err := c.QueryRow(ctx, `
 		select current_setting('server_version_num')::int, current_setting('server_version'),
@@ -74,9 +82,9 @@ func readFacts(ctx context.Context, c *pgx.Conn) (postgres.Facts, error) {
 	if err != nil {
 		return f, queryError("list included files", err)
 	}
-	rows, err = c.Query(ctx, `select spcname, oid, pg_tablespace_location(oid), coalesce(pg_tablespace_size(oid), 0) from pg_tablespace order by oid`)
+	rows, err = c.Query(ctx, `select spcname, oid, pg_tablespace_location(oid), `+measure+` from pg_tablespace order by oid`)
 	if err != nil {
-		return f, queryError("list and measure tablespaces", err)
+		return f, queryError("list tablespaces", err)
 	}
 	f.Tablespaces = []postgres.Tablespace{}
 	var t postgres.Tablespace
@@ -89,7 +97,7 @@ func readFacts(ctx context.Context, c *pgx.Conn) (postgres.Facts, error) {
 		return nil
 	})
 	if err != nil {
-		return f, queryError("list and measure tablespaces", err)
+		return f, queryError("list tablespaces", err)
 	}
 	return f, nil
 }

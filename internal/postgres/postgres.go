@@ -40,7 +40,7 @@ type Facts struct {
 	Tablespaces    []Tablespace
 	DataChecksums  string
 	SummarizeWAL   string // "" before PostgreSQL 17
-	ClusterSize    int64
+	ClusterSize    int64  // bytes; 0 when it was not measured
 	WALLevel       string
 	ArchiveMode    string
 	ArchiveCommand string
