@@ -1,6 +1,10 @@
 package lanes
 
-import "crypto/sha256"
+import (
+	"cmp"
+	"crypto/sha256"
+	"slices"
+)
 
 const (
 	lanes = 16
@@ -23,6 +27,36 @@ func Sum(data []byte) [sha256.Size]byte {
 		buf = append(buf, all[i][:]...)
 	}
 	return sha256.Sum256(append(buf, data[whole:]...))
+}
+
+// Message is one whose SHA-256 is wanted.
+type Message struct {
+	Data []byte
+	Sum  *[sha256.Size]byte
+}
+
+// Each gives each message its SHA-256, in an order of its own. Messages of the same length, which is a
+// multiple of 64, are worked on at the same time.
+func Each(messages []Message) {
+	slices.SortFunc(messages, func(a, b Message) int { return cmp.Compare(len(a.Data), len(b.Data)) })
+	for len(messages) > 0 {
+		size := len(messages[0].Data)
+		alike := 1
+		for alike < len(messages) && len(messages[alike].Data) == size {
+			alike++
+		}
+		for left := messages[:alike]; len(left) > 0; {
+			done := 0
+			if size > 0 && size%sha256.BlockSize == 0 {
+				done = together(left)
+			}
+			if done == 0 {
+				*left[0].Sum, done = sha256.Sum256(left[0].Data), 1
+			}
+			left = left[done:]
+		}
+		messages = messages[alike:]
+	}
 }
 
 // oneByOne hashes whole rows as the standard library does it.

@@ -25,27 +25,40 @@ func best(data []byte) sums {
 // initial are the working variables a to h of a message that has not begun (FIPS 180-4, 5.3.3).
 var initial = [8]uint32{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19}
 
-// blocks16 takes n rows, at least one, into the working variables of sixteen messages.
+// blocks16 takes n blocks, at least one, of each of sixteen messages into their working variables.
+// A message's blocks are stride bytes apart.
 //
 //go:noescape
-func blocks16(states *[8][lanes]uint32, data *byte, n int)
+func blocks16(states *[8][lanes]uint32, from *[lanes]*byte, stride, n int)
 
 // sixteenAtOnce hashes whole rows in the lanes of AVX-512.
-func sixteenAtOnce(data []byte) (all sums) {
+func sixteenAtOnce(data []byte) sums {
+	var from [lanes]*byte
+	if len(data) > 0 {
+		for i := range from {
+			from[i] = &data[i*sha256.BlockSize]
+		}
+	}
+	return sixteen(&from, row, len(data)/row)
+}
+
+// sixteen hashes sixteen messages of n blocks each.
+func sixteen(from *[lanes]*byte, stride, n int) (all sums) {
 	var states [8][lanes]uint32
 	for v := range states {
 		for i := range states[v] {
 			states[v][i] = initial[v]
 		}
 	}
-	if len(data) > 0 {
-		blocks16(&states, &data[0], len(data)/row)
+	if n > 0 {
+		blocks16(&states, from, stride, n)
 	}
-	end, last := padding(len(data)/lanes), [row]byte{}
-	for i := range lanes {
-		copy(last[i*sha256.BlockSize:], end[:])
+	end := padding(n * sha256.BlockSize)
+	var ends [lanes]*byte
+	for i := range ends {
+		ends[i] = &end[0]
 	}
-	blocks16(&states, &last[0], 1)
+	blocks16(&states, &ends, 0, 1)
 	for i := range all {
 		for v := range states {
 			binary.BigEndian.PutUint32(all[i][4*v:], states[v][i])
@@ -54,11 +67,57 @@ func sixteenAtOnce(data []byte) (all sums) {
 	return all
 }
 
+// together hashes some of the messages, all of which have the same length, at least a block, and whole
+// blocks: their number, from the first on.
+func together(messages []Message) int {
+	n := len(messages[0].Data) / sha256.BlockSize
+	switch {
+	case hasSixteen && len(messages) >= worthSixteen:
+		var from [lanes]*byte
+		k := min(lanes, len(messages))
+		for i := range from {
+			from[i] = &messages[min(i, k-1)].Data[0]
+		}
+		all := sixteen(&from, sha256.BlockSize, n)
+		for i, m := range messages[:k] {
+			*m.Sum = all[i]
+		}
+		return k
+	case hasTwo && len(messages) >= 2:
+		a, b := begun(), begun()
+		blocks2(&a, &b, &messages[0].Data[0], &messages[1].Data[0], sha256.BlockSize, n)
+		end := padding(n * sha256.BlockSize)
+		blocks2(&a, &b, &end[0], &end[0], 0, 1)
+		*messages[0].Sum, *messages[1].Sum = a.sum(), b.sum()
+		return 2
+	}
+	return 0
+}
+
+// worthSixteen is how many messages take as long one by one as sixteen at once.
+const worthSixteen = 6
+
 // state are the working variables f, e, b, a, h, g, d, c of a message, as SHA256RNDS2 wants them.
 type state [8]uint32
 
 // order is where the working variables a to h are in a state.
 var order = [8]int{3, 2, 7, 6, 1, 0, 5, 4}
+
+// begun is that of a message that has not begun.
+func begun() (s state) {
+	for v, at := range order {
+		s[at] = initial[v]
+	}
+	return s
+}
+
+// sum is the result of a message that has ended.
+func (s *state) sum() (sum [sha256.Size]byte) {
+	for v, at := range order {
+		binary.BigEndian.PutUint32(sum[4*v:], s[at])
+	}
+	return sum
+}
 
 // blocks2 takes n blocks, at least one, of each of two messages into their states. A message's
 // blocks are stride bytes apart.
@@ -70,9 +129,7 @@ func blocks2(first, second *state, a, b *byte, stride, n int)
 func twoAtOnce(data []byte) (all sums) {
 	var states [lanes]state
 	for i := range states {
-		for v, at := range order {
-			states[i][at] = initial[v]
-		}
+		states[i] = begun()
 	}
 	end := padding(len(data) / lanes)
 	for rest := data; len(rest) > 0; {
@@ -86,9 +143,7 @@ func twoAtOnce(data []byte) (all sums) {
 		blocks2(&states[i], &states[i+1], &end[0], &end[0], 0, 1)
 	}
 	for i := range all {
-		for v, at := range order {
-			binary.BigEndian.PutUint32(all[i][4*v:], states[i][at])
-		}
+		all[i] = states[i].sum()
 	}
 	return all
 }

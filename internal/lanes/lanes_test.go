@@ -71,6 +71,30 @@ func TestWays(t *testing.T) {
 	}
 }
 
+func TestEach(t *testing.T) {
+	var messages []Message
+	var data [][]byte
+	for size, n := range map[int]int{0: 3, 1: 20, 63: 2, 64: 1, 128: 2, 192: 5, 8192: 40, 8193: 17, 16384: 15, 65536: 16, 24576: 6, 1 << 20: 7} {
+		for range n {
+			// At odd addresses, too, and no two alike.
+			message := random(size + 3)[1 : size+1]
+			if size > 0 {
+				message[size-1], message[size/2] = byte(len(data)), byte(len(data)>>8)
+			}
+			data = append(data, message)
+			messages = append(messages, Message{message, new([sha256.Size]byte)})
+		}
+	}
+	rand.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
+	Each(messages)
+	for _, m := range messages {
+		if *m.Sum != sha256.Sum256(m.Data) {
+			t.Errorf("%d bytes: %x", len(m.Data), *m.Sum)
+		}
+	}
+	Each(nil)
+}
+
 func FuzzSum(f *testing.F) {
 	f.Add([]byte("abc"))
 	f.Add(random(3000))
@@ -95,5 +119,18 @@ func BenchmarkSum(b *testing.B) {
 				way(data)
 			}
 		})
+	}
+}
+
+func BenchmarkEach(b *testing.B) {
+	data := random(4 << 20)
+	var messages []Message
+	for len(data) > 0 {
+		messages = append(messages, Message{data[:8<<10], new([sha256.Size]byte)})
+		data = data[8<<10:]
+	}
+	b.SetBytes(4 << 20)
+	for b.Loop() {
+		Each(messages)
 	}
 }

@@ -22,7 +22,8 @@
 	VMOVDQA64  Z24, x
 
 #define READ(lane, w) \
-	VMOVDQU32 lane*64(SI), w \
+	MOVQ      lane*8(SI), R8 \
+	VMOVDQU32 (R8)(DI*1), w  \
 	VPSHUFB   Z31, w, w
 
 // Round k, with its word.
@@ -61,11 +62,13 @@
 	VPTERNLOGD $0x96, Z29, Z28, Z30 \
 	VPADDD     Z30, w, w
 
-// func blocks16(states *[8][16]uint32, data *byte, n int)
-TEXT ·blocks16(SB), NOSPLIT, $0-24
+// func blocks16(states *[8][16]uint32, from *[16]*byte, stride, n int)
+TEXT ·blocks16(SB), NOSPLIT, $0-32
 	MOVQ            states+0(FP), DX
-	MOVQ            data+8(FP), SI
-	MOVQ            n+16(FP), CX
+	MOVQ            from+8(FP), SI
+	MOVQ            stride+16(FP), R9
+	MOVQ            n+24(FP), CX
+	XORQ            DI, DI
 	LEAQ            ·roundConstants(SB), AX
 	VBROADCASTI32X4 ·swap(SB), Z31
 	VMOVDQU32       0(DX), Z0
@@ -254,7 +257,7 @@ block:
 	VMOVDQU32 Z5, 320(DX)
 	VMOVDQU32 Z6, 384(DX)
 	VMOVDQU32 Z7, 448(DX)
-	ADDQ      $1024, SI
+	ADDQ      R9, DI
 	DECQ      CX
 	JNZ       block
 	VZEROUPPER

@@ -61,10 +61,13 @@ func (r *Reader) Plain(ctx context.Context, t Tree, singles []Single, inline []I
 		}
 		for _, i := range inline {
 			m := Member{Path: i.Path}
-			if err := a.content(&m, i.Content, owner{i.Mode, i.UID, i.GID, i.Modified}); err != nil {
+			ends, err := a.content(&m, i.Content, owner{i.Mode, i.UID, i.GID, i.Modified})
+			if err == nil {
+				err = a.add(m, ends)
+			}
+			if err != nil {
 				return err
 			}
-			a.res.Members = append(a.res.Members, m)
 		}
 		return nil
 	})

@@ -73,7 +73,8 @@ type stream struct {
 	ctx     context.Context
 	buffers *Buffers
 	emit    func(Segment) error
-	buf     []byte // of the segment that is being filled; nil when it is empty
+	full    func(data []byte) // is told of each segment that was read, before it is emitted
+	buf     []byte            // of the segment that is being filled; nil when it is empty
 	index   int
 	bytes   int64
 }
@@ -110,6 +111,7 @@ func (s *stream) cut() error {
 	if len(s.buf) == 0 {
 		return nil
 	}
+	s.full(s.buf)
 	out := Segment{Index: s.index, Size: len(s.buf), Data: s.buf, buffers: s.buffers}
 	s.buf = nil
 	return s.send(out)
