@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -129,20 +131,17 @@ func (w *Walk) dir(ctx context.Context, rel string, here *place) error {
 	if err == nil {
 		err = EachName(source, func(names []string) error {
 			from := len(below)
-			for _, name := range names {
-				rel := Join(rel, name)
-				if w.Filter.Excluded(rel) || (unlogged != nil && unlogged[relation(name)] && !isInit(name)) {
-					continue
+			for _, e := range w.lookAt(rel, names, unlogged) {
+				if e.linked && w.Link != nil {
+					w.Link(e.rel)
 				}
-				a, ok, err := w.look(rel)
 				switch {
-				case err != nil:
-					return err
-				case !ok: // it vanished
-				case a.IsDir():
-					below = append(below, Directory{rel, a})
-				case a.IsRegular():
-					if err := w.File(rel, a); err != nil {
+				case e.err != nil:
+					return e.err
+				case e.a.IsDir():
+					below = append(below, Directory{e.rel, e.a})
+				case e.a.IsRegular():
+					if err := w.File(e.rel, e.a); err != nil {
 						return err
 					}
 				}
@@ -172,17 +171,46 @@ func (w *Walk) dir(ctx context.Context, rel string, here *place) error {
 	return nil
 }
 
-func (w *Walk) look(rel string) (Attributes, bool, error) {
+// entry is what a name in a directory stands for: nothing, where it is not wanted or has vanished.
+type entry struct {
+	rel    string
+	a      Attributes
+	linked bool
+	err    error
+}
+
+// share is how many names are worth a goroutine of their own.
+const share = chunk / 4
+
+// lookAt looks at names in a directory, at several at once: while a cluster is listed, nothing else is done.
+func (w *Walk) lookAt(rel string, names []string, unlogged map[string]bool) []entry {
+	out := make([]entry, len(names))
+	each := max(share, (len(names)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	var all sync.WaitGroup
+	for from := 0; from < len(names); from += each {
+		part := out[from:min(from+each, len(names))]
+		all.Go(func() {
+			for i := range part {
+				name := names[from+i]
+				rel := Join(rel, name)
+				if !w.Filter.Excluded(rel) && (unlogged == nil || !unlogged[relation(name)] || isInit(name)) {
+					part[i] = w.look(rel)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return out
+}
+
+func (w *Walk) look(rel string) entry {
 	path := filepath.Join(w.Root, rel)
 	var st unix.Stat_t
 	if unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		return AttributesOf(&st), true, nil
+		return entry{rel: rel, a: AttributesOf(&st)}
 	}
 	a, ok, err := Look(path)
-	if ok && w.Link != nil {
-		w.Link(rel)
-	}
-	return a, ok, err
+	return entry{rel, a, ok, err}
 }
 
 // unlogged are the numbers of the unlogged relations in a directory, which are
