@@ -17,8 +17,8 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
 
-// recordsLevel is zstd's for the records.
-const recordsLevel = 3
+// recordsLevel is zstd's for the records, which are checksums for the most part: a higher one makes them no smaller.
+const recordsLevel = 1
 
 // wholeObject is all of an object.
 var wholeObject = objstore.Whole()
