@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +27,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/objstore/storetest"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 	"github.com/holdfast-pg/holdfast/internal/wal"
+	"github.com/holdfast-pg/holdfast/internal/waltest"
 )
 
 // walBucket is a server whose WAL lies in a bucket, and a pg_wal.
@@ -468,13 +468,5 @@ func walSegment(t testing.TB, name string, size int, fill string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, size)
-	le := binary.LittleEndian
-	le.PutUint16(b, 0xD118)
-	le.PutUint16(b[2:], 2)
-	le.PutUint32(b[4:], seg.TLI)
-	le.PutUint64(b[8:], uint64(seg.Start()))
-	le.PutUint32(b[32:], uint32(size))
-	copy(b[40:], bytes.Repeat([]byte(fill), size/2/len(fill)))
-	return b
+	return waltest.Segment(seg, 0, fill)
 }

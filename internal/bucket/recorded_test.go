@@ -3,7 +3,6 @@ package bucket_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/frame"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/wal"
+	"github.com/holdfast-pg/holdfast/internal/waltest"
 	"github.com/holdfast-pg/holdfast/internal/zstd"
 )
 
@@ -93,16 +93,8 @@ func (p *pieces) Next(context.Context) (bundle.Piece, error) {
 func (w *world) segment(n int) (path string) {
 	w.t.Helper()
 	s := wal.SegmentOf(1, wal.LSN(n*16*mib), 16*mib)
-	b := make([]byte, s.Size)
-	le := binary.LittleEndian
-	le.PutUint16(b, 0xD118)
-	le.PutUint16(b[2:], 2)
-	le.PutUint32(b[4:], s.TLI)
-	le.PutUint64(b[8:], uint64(s.Start()))
-	le.PutUint64(b[24:], 7)
-	le.PutUint32(b[32:], uint32(s.Size))
 	key := "main/wals/" + s.Name()[:16] + "/" + s.Name()
-	w.put(key, string(b))
+	w.put(key, string(waltest.Segment(s, 7, "")))
 	return filepath.Join(w.dir, key)
 }
 

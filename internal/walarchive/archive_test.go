@@ -3,7 +3,6 @@ package walarchive_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +19,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/wal"
 	"github.com/holdfast-pg/holdfast/internal/walarchive"
+	"github.com/holdfast-pg/holdfast/internal/waltest"
 )
 
 const (
@@ -64,17 +64,7 @@ func segment(t testing.TB, name string, size int, fill string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, size)
-	le := binary.LittleEndian
-	le.PutUint16(b, 0xD118)
-	le.PutUint16(b[2:], 2)
-	le.PutUint32(b[4:], seg.TLI)
-	le.PutUint64(b[8:], uint64(seg.Start()))
-	le.PutUint64(b[24:], systemID)
-	le.PutUint32(b[32:], uint32(size))
-	le.PutUint32(b[36:], 8192)
-	copy(b[40:], bytes.Repeat([]byte(fill), size/2/len(fill)))
-	return b
+	return waltest.Segment(seg, systemID, fill)
 }
 
 func (b *bench) write(t testing.TB, name string, data []byte) string {

@@ -2,7 +2,6 @@ package walspool_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -16,24 +15,16 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/wal"
 	"github.com/holdfast-pg/holdfast/internal/walspool"
 	"github.com/holdfast-pg/holdfast/internal/walspool/handout"
+	"github.com/holdfast-pg/holdfast/internal/waltest"
 )
 
 const mib = 1 << 20
 
-func name(n int) string { return wal.Segment{TLI: 1, No: uint64(n), Size: mib}.Name() }
+func segment(n int) wal.Segment { return wal.Segment{TLI: 1, No: uint64(n), Size: mib} }
 
-// content is a segment of PostgreSQL 18.
-func content(n int) []byte {
-	b := make([]byte, mib)
-	le := binary.LittleEndian
-	le.PutUint16(b, 0xD118)
-	le.PutUint16(b[2:], 2)
-	le.PutUint32(b[4:], 1)
-	le.PutUint64(b[8:], uint64(n)*mib)
-	le.PutUint32(b[32:], mib)
-	b[1000] = byte(n)
-	return b
-}
+func name(n int) string { return segment(n).Name() }
+
+func content(n int) []byte { return waltest.Segment(segment(n), 0, name(n)) }
 
 // archive holds the segments 1 to last.
 type archive struct {
