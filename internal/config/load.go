@@ -177,6 +177,7 @@ func (l *loader) global() {
 	g.compute()
 }
 
+// looked notes what was looked for.
 func (l *loader) looked(path string, err error) {
 	l.cfg.Sources[path] = l.cfg.Sources[path] || !errors.Is(err, fs.ErrNotExist)
 }

@@ -41,13 +41,16 @@ func (c *Conn) Close() {
 
 // Facts reads what a backup records about the server, except for its size.
 func (c *Conn) Facts(ctx context.Context) (postgres.Facts, error) {
-	return readFacts(ctx, c.c, "0::bigint")
+	return readFacts(ctx, c.c, unmeasured)
 }
 
 // MeasuredFacts reads the size of the cluster, too: the server looks at each of its files for that.
 func (c *Conn) MeasuredFacts(ctx context.Context) (postgres.Facts, error) {
 	return readFacts(ctx, c.c, "coalesce(pg_tablespace_size(oid), 0)")
 }
+
+// unmeasured is the size of a tablespace that nobody asks for.
+const unmeasured = "0::bigint"
 
 // readFacts takes what gives a tablespace's size.
 func readFacts(ctx context.Context, c *pgx.Conn, measure string) (postgres.Facts, error) {

@@ -97,7 +97,7 @@ func (s *Session) Start(ctx context.Context, label string, fast bool) (postgres.
 		return st, queryError("start backup", err)
 	}
 	// Read now: a tablespace that was made before the start must be copied.
-	st.Facts, err = readFacts(ctx, s.conn, "0::bigint")
+	st.Facts, err = readFacts(ctx, s.conn, unmeasured)
 	s.standby = st.Facts.InRecovery
 	return st, err
 }
