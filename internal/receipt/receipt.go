@@ -9,6 +9,9 @@ import (
 	"syscall"
 )
 
+// longest is far above any receipt, in bytes.
+const longest = 1 << 20
+
 // end is the last field of a receipt that is whole.
 const end = "end"
 
@@ -22,6 +25,10 @@ func Text(fields []string) (text []byte) {
 
 // Read gives the fields of a file; false when it is no receipt, or not a whole one.
 func Read(path string) (fields []string, whole bool) {
+	st, err := os.Lstat(path) // a pipe would make us wait
+	if err != nil || !st.Mode().IsRegular() || st.Size() > longest {
+		return nil, false
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, false

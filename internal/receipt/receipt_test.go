@@ -1,9 +1,11 @@
 package receipt_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/holdfast-pg/holdfast/internal/receipt"
@@ -28,5 +30,30 @@ func TestOnlyAWholeReceiptIsRead(t *testing.T) {
 				t.Errorf("%q is whole with %d of %d bytes", fields, n, len(text))
 			}
 		}
+	}
+}
+
+// TestWhatIsNoReceipt is neither waited for nor read into memory.
+func TestWhatIsNoReceipt(t *testing.T) {
+	whole := string(receipt.Text([]string{"a"}))
+	for what, make := range map[string]func(path string) error{
+		"a pipe":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"a directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"a link": func(path string) error {
+			return errors.Join(os.WriteFile(path+"x", []byte(whole), 0o600), os.Symlink(path+"x", path))
+		},
+		"one without end": func(path string) error {
+			return errors.Join(os.WriteFile(path, []byte(whole), 0o600), os.Truncate(path, 1<<40))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "receipt")
+			if err := make(path); err != nil {
+				t.Fatal(err)
+			}
+			if fields, whole := receipt.Read(path); whole {
+				t.Errorf("it was read: %q", fields)
+			}
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -130,9 +131,13 @@ func TestWhatIsWrongIsFetchedAgain(t *testing.T) {
 			data[mib-1] = 1
 			return os.WriteFile(path, data, 0o600)
 		},
-		"half of it":         func(_ *bench, path string) error { return os.Truncate(path, mib/2) },
-		"nothing":            func(_ *bench, path string) error { return os.Truncate(path, 0) },
-		"another segment":    func(_ *bench, path string) error { return os.WriteFile(path, content(3), 0o600) },
+		"half of it":      func(_ *bench, path string) error { return os.Truncate(path, mib/2) },
+		"nothing":         func(_ *bench, path string) error { return os.Truncate(path, 0) },
+		"another segment": func(_ *bench, path string) error { return os.WriteFile(path, content(3), 0o600) },
+		"a pipe":          func(_ *bench, path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) },
+		"a link": func(_ *bench, path string) error {
+			return errors.Join(os.Rename(path, path+"x"), os.Symlink(path+"x", path))
+		},
 		"of another archive": func(b *bench, _ string) error { b.Place = "there"; return nil },
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -33,7 +33,7 @@ func Take(dir, place, name, dest string) bool {
 	if path == "" {
 		return false
 	}
-	f, err := os.Open(path)
+	f, err := open(path)
 	if err == nil {
 		var sum string
 		sum, _, err = Sum(place, f)
@@ -44,6 +44,18 @@ func Take(dir, place, name, dest string) bool {
 	}
 	_ = os.Remove(path)
 	return false
+}
+
+// open opens a file; what has taken its place must not make us wait, nor be handed out.
+func open(path string) (*os.File, error) {
+	st, err := os.Lstat(path)
+	if err == nil && !st.Mode().IsRegular() {
+		err = os.ErrInvalid
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(path)
 }
 
 // Find is the path of a spooled segment; "" when there is none.
