@@ -18,7 +18,7 @@ CLOUDS = $(addprefix github.com/holdfast-pg/holdfast/,worker/clouds internal/sna
 # What does something else without cgo.
 PURE = ./internal/zstd ./internal/frame ./internal/bundle
 
-.PHONY: help build engine product libzstd man quickstart test test-unit test-engine test-integration test-kill test-matrix \
+.PHONY: help build engine product libzstd man quickstart test test-unit test-race test-engine test-integration test-kill test-matrix \
 	lint bench fuzz testbed clean
 
 help:              ## this list
@@ -53,8 +53,11 @@ test:              ## everything that CI runs, with the time that each stage tak
 
 test-unit: libzstd ## the tests that need no server, under two minutes
 	@.ci/need.sh gcc
-	@go test -race -short -timeout 5m $(filter-out $(CLOUDS),$(shell go list ./...))
-	go test -short -timeout 5m $(CLOUDS)
+	go test -short -timeout 5m ./...
+
+test-race: libzstd ## all that test-unit leaves out: longer series, the race detector, and a build without cgo
+	@.ci/need.sh gcc
+	@go test -race -timeout 10m $(filter-out $(CLOUDS),$(shell go list ./...))
 	CGO_ENABLED=0 go test $(PURE)
 
 test-engine: engine  ## the embedded server's own tests

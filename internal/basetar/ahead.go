@@ -33,16 +33,17 @@ func (i *interrupted) Unwrap() error { return i.cause }
 func readAhead(ctx context.Context, r io.Reader) *ahead {
 	a := &ahead{full: make(chan []byte, blocks), free: make(chan []byte, blocks)}
 	a.ctx, a.end = context.WithCancel(ctx)
-	for range blocks {
-		a.free <- make([]byte, blockSize)
-	}
 	go a.fill(r)
 	return a
 }
 
 func (a *ahead) fill(r io.Reader) {
 	defer close(a.full)
-	for {
+	for made := 0; ; {
+		if made < blocks && len(a.free) == 0 { // a small archive needs one
+			a.free <- make([]byte, blockSize)
+			made++
+		}
 		select {
 		case <-a.ctx.Done():
 			a.err = a.interruption()

@@ -180,8 +180,11 @@ func TestEveryBitOfTheRecords(t *testing.T) {
 	path := filepath.Join(w.dir, "main/base", string(info.ID), "holdfast/records.tar.zst")
 	st, err := os.Stat(path)
 	w.must(err)
-	harmless := 0
-	for at := range st.Size() {
+	harmless, step := 0, int64(1)
+	if testing.Short() {
+		step = 7
+	}
+	for at := int64(0); at < st.Size(); at += step {
 		w.flip(path, at)
 		if members, doubt, err := w.everything(info); doubt != nil && !fault.Is(doubt, fault.Corrupt) || err != nil || len(members) != 5 {
 			t.Errorf("byte %d of %d: %q %v %v", at, st.Size(), members, doubt, err)

@@ -31,7 +31,7 @@ import (
 
 var algorithms = []string{"none", "gzip", "bzip2", "lz4", "zstd", "snappy"}
 
-// onlyZstd leaves the other codecs to the run without the race detector, in which all take part.
+// onlyZstd leaves the other codecs to the run that takes its time.
 func onlyZstd(algorithm string) bool { return testing.Short() && algorithm != "zstd" }
 
 func codecOf(t testing.TB, algorithm string) frame.Codec {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +156,9 @@ func TestEarly(t *testing.T) {
 			b.must(errors.Join(os.RemoveAll(filepath.Join(b.recovery, handout.Dir)), os.RemoveAll(filepath.Join(b.dir, "home", "main", "meta"))))
 		}, false},
 	} {
+		if testing.Short() && !slices.Contains([]string{"nothing", "the configuration", "the segments"}, what) {
+			continue
+		}
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, program)
