@@ -70,6 +70,9 @@ func (p *Preflight) plan(ctx context.Context, req Request) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	if err := checkConfigured(s, req.Configured); err != nil {
+		return Plan{}, err
+	}
 	s = req.Overrides.apply(s)
 	if err := refuseOptions(s, s.UnsupportedForBackup()); err != nil {
 		return Plan{}, err
@@ -164,6 +167,23 @@ func refuseOptions(s *config.Server, problems []config.Problem) error {
 	}
 	return fault.New(fault.Config, "back up", s.Name, "%s", strings.Join(list, "\n")).
 		WithHint("remove or change what is named; a backup never ignores an option")
+}
+
+// checkConfigured refuses to back up elsewhere, or something else, than the configuration says that
+// whoever asks has named.
+func checkConfigured(s *config.Server, marks map[string]string) error {
+	if marks == nil {
+		return nil
+	}
+	var list []string
+	for _, name := range s.Unlike(marks) {
+		list = append(list, name+" ("+s.Origin(name).String()+")")
+	}
+	if list == nil {
+		return nil
+	}
+	return fault.New(fault.Config, "back up", s.Name, "this command has read another configuration than the workers, which have other values of %s", strings.Join(list, ", ")).
+		WithHint("name the workers' configuration with -c, or start them with that of this command: holdfast -c FILE up")
 }
 
 // askPrimary asks the primary of a standby, when the configuration names it. One

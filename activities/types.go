@@ -58,6 +58,9 @@ type Request struct {
 	Name      string    `json:"name,omitempty"`     // of the backup
 	BuildOn   string    `json:"build_on,omitempty"` // the backup that an incremental one builds on, however it is named
 	Overrides Overrides `json:"overrides"`
+	// Configured are the marks of the configuration that whoever asks has read; nil when nobody did. They
+	// are for PlanBackup alone.
+	Configured map[string]string `json:"configured,omitempty"`
 }
 
 // Ref names a backup and the attempt at it that a call works for.

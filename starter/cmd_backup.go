@@ -158,7 +158,7 @@ func (a *app) backup(ctx context.Context, name string, o backupOptions, override
 			return err
 		}
 	}
-	req := activities.Request{Server: name, Name: o.name, Overrides: overrides}
+	req := activities.Request{Server: name, Name: o.name, Overrides: overrides, Configured: s.Marks()}
 	if o.incremental != "" {
 		parent, err := cat.Resolve(o.incremental)
 		if err != nil {

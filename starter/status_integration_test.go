@@ -57,6 +57,15 @@ func TestStatusOfARunningBackup(t *testing.T) {
 		t.Errorf("the backup was cancelled, but: %s", got)
 	}
 
+	// The workers would back up what their own configuration says.
+	other := filepath.Join(s.Dir, "other.conf")
+	if text, err := os.ReadFile(s.Config); err != nil || os.WriteFile(other, append(text, "parallel_jobs = 9\n"...), 0o644) != nil {
+		t.Fatal("no other configuration")
+	}
+	if r := s.Holdfast(t, "-c", other, "backup", stacktest.Server); r.Code != 2 || !strings.Contains(r.Stderr, "other values of parallel_jobs (default)") || !strings.Contains(r.Stderr, "HINT: name the workers' configuration with -c") {
+		t.Errorf("a backup with another configuration: %+v", r)
+	}
+
 	// A program that is too old is refused before anything is written.
 	old := pgtest.Dir(t)
 	if err := os.WriteFile(filepath.Join(old, "rsync"), []byte("#!/bin/sh\necho 'rsync  version 3.1.2  protocol version 31'\n"), 0o755); err != nil {

@@ -52,8 +52,10 @@ func BackupWorkflow(ctx workflow.Context, req activities.Request) (BackupResult,
 func (r *run) backup(ctx workflow.Context) error {
 	r.view.phase(ctx, "preflight", "Looks whether a backup can be taken: configuration, server, privileges, programs.")
 	var p *activities.Preflight
+	asked := r.req
+	r.req.Configured = nil
 	once := light("looks whether a backup can be taken", r.plan)
-	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, once), p.PlanBackup, r.req).Get(ctx, &r.plan); err != nil {
+	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, once), p.PlanBackup, asked).Get(ctx, &r.plan); err != nil {
 		return err
 	}
 	r.view.plan = r.plan

@@ -162,6 +162,8 @@ func TestBadFiles(t *testing.T) {
 			"!:21: [c] holdfast_replicas = s3://b,file:///b,s3://b: s3://b is one of the replicas already; name each destination once",
 			"!:27: [d] holdfast_replica_quorum = 4: there are 3 destinations, the main one included; set it to a number from 1 to 3, or name more URLs in holdfast_replicas",
 			"!:32: [e] holdfast_replica_quorum = 0: expected an integer, at least 1"}, "a b c d e main"},
+		{"a store of an unknown kind", good + "[a]\nconninfo=host=a\nbackup_method=local-to-cloud\nbasebackups_directory=ftp://x/y\n", []string{
+			"!:9: [a] basebackups_directory = ftp://x/y: expected an absolute path, s3://..., gs://..., file:///... or the URL of an Azure container; begin it with a slash"}, "a"},
 		{"encryption", good + "encryption = gpg\n[a]\nconninfo=host=a\nbackup_method=local-rsync\nencryption=gpg\nencryption_key_id=k\n" +
 			"[b]\nconninfo=host=b\nbackup_method=postgres\nencryption=gpg\nencryption_key_id=k\n[c]\nconninfo=host=c\nbackup_method=postgres\nencryption=gpg\nencryption_key_id=k\nbackup_compression=gzip\n", []string{
 			"!:6: [main] encryption = gpg: it does not say for which key; set encryption_key_id to the fingerprint of a public key of gpg",

@@ -113,7 +113,7 @@ func (s *Server) forbidCopyOptions(who string) {
 
 func (s *Server) checkLocalToCloud() {
 	const who = "local-to-cloud"
-	if s.BasebackupsCloud == nil {
+	if s.BasebackupsCloud == nil && !s.failed(&s.BasebackupsDirectory) {
 		s.fail(&s.BasebackupsDirectory, who+" stores backups in an object store", "set it to a URL such as s3://BUCKET/PATH, or use backup_method = local-rsync")
 	}
 	if s.Exclusive {
