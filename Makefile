@@ -15,6 +15,9 @@ ENGINE_SOURCES := $(filter-out %_test.go,$(wildcard deploy/engine/*.go)) deploy/
 # What links the clients of the clouds' disks, which take minutes to compile: once is enough.
 CLOUDS = $(addprefix github.com/holdfast-pg/holdfast/,worker/clouds internal/snapshot/aws internal/snapshot/azure internal/snapshot/gcp)
 
+# What leaves something out when it is short.
+LONG = $(addprefix ./,$(sort $(dir $(shell git grep -l --untracked 'testing\.Short()' -- '*_test.go'))))
+
 # What does something else without cgo.
 PURE = ./internal/zstd ./internal/frame ./internal/bundle
 
@@ -55,9 +58,10 @@ test-unit: libzstd ## the tests that need no server, under two minutes
 	@.ci/need.sh gcc
 	go test -short -timeout 5m ./...
 
-test-race: libzstd ## all that test-unit leaves out: longer series, the race detector, and a build without cgo
+test-race: libzstd ## the same with the race detector, whole where they are long, and without cgo
 	@.ci/need.sh gcc
-	@go test -race -timeout 10m $(filter-out $(CLOUDS),$(shell go list ./...))
+	@go test -race -short -timeout 5m $(filter-out $(CLOUDS),$(shell go list ./...))
+	go test -timeout 5m $(CLOUDS) $(LONG)
 	CGO_ENABLED=0 go test $(PURE)
 
 test-engine: engine  ## the embedded server's own tests

@@ -23,8 +23,7 @@ engine=$!
 trap 'kill "$engine" 2>/dev/null || true' EXIT
 stage "testbed" make testbed
 stage "lint" make lint
-stage "unit tests" make test-unit
-stage "race detector" make test-race
+stage "unit tests" make test-race
 stage "product" make product
 stage "engine, the rest of its build" engine_built
 stage "engine tests" make test-engine
