@@ -51,7 +51,8 @@ type spy struct {
 	puts, copied, gets, wholes atomic.Int64
 	sent, fetched              atomic.Int64
 	failPart                   int
-	failFrom                   string // copies of objects whose keys have it fail
+	failFrom                   string       // copies of objects whose keys have it fail
+	late                       atomic.Int64 // so many uploads are still there when they were given up, as something came late
 }
 
 var errPart = errors.New("this part fails")
@@ -83,6 +84,13 @@ func (s *spy) CopyPart(ctx context.Context, u objstore.Upload, number int, from 
 func (s *spy) Copy(ctx context.Context, from, to string) (objstore.Object, error) {
 	s.wholes.Add(1)
 	return s.whole.Copy(ctx, from, to)
+}
+
+func (s *spy) Abort(ctx context.Context, u objstore.Upload) error {
+	if s.late.Add(-1) >= 0 {
+		return nil
+	}
+	return s.RangeCopier.Abort(ctx, u)
 }
 
 // Complete refuses what stores with a least size of parts refuse.
@@ -702,7 +710,11 @@ func TestFailures(t *testing.T) {
 				s.err = fmt.Errorf("the disk is gone: %w", io.EOF) // not the end
 				return s.err
 			},
-			"part": func(_ *source, s *spy, _ context.CancelCauseFunc) error { s.failPart = 2; return errPart },
+			"part": func(_ *source, s *spy, _ context.CancelCauseFunc) error {
+				s.failPart = 2
+				s.late.Store(1)
+				return errPart
+			},
 			"cancelled": func(s *source, _ *spy, cancel context.CancelCauseFunc) error {
 				why := errors.New("somebody's wish")
 				cancel(why)
@@ -749,6 +761,7 @@ func TestAFailedJoin(t *testing.T) {
 			"the copy of the neighbours": {failFrom: "old"}, "what is sent": {failPart: 2}, "the copy of both": {failFrom: ".part-"},
 		} {
 			store.RangeCopier, store.Store, store.whole = disk, disk, disk
+			store.late.Store(2)
 			segments := slices.Clone(segments)
 			for _, n := range changed {
 				segments[n] = noise(mib, uint64(1000+n))

@@ -13,8 +13,11 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 )
 
-// abortTime bounds the giving up of an upload, also of one that was cancelled.
-const abortTime = 30 * time.Second
+// abortTime bounds the giving up of an upload, also of one that was cancelled, and aborts how often that is tried.
+const (
+	abortTime = 30 * time.Second
+	aborts    = 5
+)
 
 // Parts that the store makes take it long, and this process nothing: so many are made at a time, beside
 // those that are sent. Each holds little of what is sent, in bytes.
@@ -190,8 +193,30 @@ func (s *sender) abort(ctx context.Context) {
 	}
 }
 
+// abort gives an upload up, and again while it is listed: a part whose request was cancelled may reach the store
+// later (S3 API, AbortMultipartUpload).
 func abort(ctx context.Context, store objstore.Multipart, u objstore.Upload) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
 	defer cancel()
-	_ = store.Abort(ctx, u)
+	pause := 50 * time.Millisecond
+	for range aborts {
+		if err := store.Abort(ctx, u); err == nil && !listed(ctx, store, u) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+			pause *= 2
+		}
+	}
+}
+
+func listed(ctx context.Context, store objstore.Multipart, u objstore.Upload) bool {
+	for other, err := range store.Uploads(ctx, u.Key) {
+		if err == nil && other.ID == u.ID {
+			return true
+		}
+	}
+	return false
 }
