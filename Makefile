@@ -71,6 +71,7 @@ test-engine: engine  ## the embedded server's own tests
 test-integration: build testbed  ## the tests that need PostgreSQL, Barman or Temporal
 	@.ci/need.sh gcc
 	@.ci/need.sh chromium
+	@mkdir -p build
 	$(TOOL) gotestsum --format pkgname-and-test-fails --hide-summary=skipped --packages='$(INTEGRATION)' \
 		--rerun-fails=1 --rerun-fails-max-failures=4 --rerun-fails-run-root-test --rerun-fails-report=build/failed-once.txt \
 		-- -tags integration -count=1 -p 2 -parallel 5 -timeout 45m -run '^($(INTEGRATION_TESTS))$$'
