@@ -204,7 +204,10 @@ func describeRun(ctx context.Context, c client.Client, id string, d *workflowser
 	if err != nil {
 		return "one is under way, but no worker says how far it is (holdfast up starts the workers)"
 	}
-	text := fmt.Sprintf("%s, phase %s, attempt %d", st.ID, st.Phase, max(1, st.Attempt))
+	text := fmt.Sprintf("phase %s, attempt %d", st.Phase, max(1, st.Attempt))
+	if st.ID != "" { // the preflight comes before
+		text = string(st.ID) + ", " + text
+	}
 	for _, p := range d.GetPendingActivities() {
 		var at activities.Progress
 		if p.GetState() == enums.PENDING_ACTIVITY_STATE_STARTED && p.GetActivityType().GetName() != "HoldSession" &&

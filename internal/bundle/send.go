@@ -199,15 +199,17 @@ func abort(ctx context.Context, store objstore.Multipart, u objstore.Upload) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
 	defer cancel()
 	pause := 50 * time.Millisecond
-	for range aborts {
+	for try := range aborts {
+		if try > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+				pause *= 2
+			}
+		}
 		if err := store.Abort(ctx, u); err == nil && !listed(ctx, store, u) {
 			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-			pause *= 2
 		}
 	}
 }

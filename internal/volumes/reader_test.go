@@ -489,9 +489,6 @@ func TestTornPage(t *testing.T) {
 }
 
 func TestSparseGigabyte(t *testing.T) {
-	if testing.Short() {
-		t.Skip("left to the run that takes its time")
-	}
 	t.Parallel()
 	root := t.TempDir()
 	put(t, filepath.Join(root, "base/5/1"), "")
