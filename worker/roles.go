@@ -98,7 +98,7 @@ func (p *process) serve(ctx context.Context) error {
 	return p.until(ctx, w)
 }
 
-// copyMemory is what the copy role needs beside the buffers of copies.
+// copyMemory is what the copy role may take while no copy has reserved more.
 const copyMemory = 32 << 20
 
 // until runs a worker until ctx ends.

@@ -48,6 +48,8 @@ func Copy(ctx context.Context, job Job) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	buffers := c.buffers()
+	defer memlimit.Reserve(buffers)()
 	trees, err := c.list(ctx)
 	if err == nil {
 		err = c.Fence.Do(func() error { return c.j.keepTrees(trees) })
@@ -69,6 +71,12 @@ func Copy(ctx context.Context, job Job) (Result, error) {
 	plan, err := c.plan(ctx, trees)
 	if err != nil {
 		return Result{}, err
+	}
+	// Small files leave more than half of the buffers empty.
+	defer memlimit.Reserve(max(0, 2*plan.Memory()-buffers/2))()
+	c.old.compare(plan)
+	for i := range trees {
+		trees[i].Files = nil // the plan has them
 	}
 	c.res.Analysis = time.Since(began)
 	if err := c.volumes(ctx, plan); err != nil {
@@ -320,9 +328,7 @@ func (c *copying) volumes(ctx context.Context, plan *volumes.Plan) error {
 	jobs := min(max(c.Jobs, 1), max(len(plan.Volumes), 1))
 	makers := make(chan *maker, jobs)
 	for range jobs {
-		m := c.newMaker(jobs, plan.Stride)
-		defer memlimit.Reserve(m.memory())()
-		makers <- m
+		makers <- c.newMaker(jobs, plan.Stride)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(jobs + publishing)

@@ -17,7 +17,7 @@ type previous struct {
 	j     *packed
 	p     *volumes.Plan
 	world datadir.World
-	where map[string]map[string]int // by tree and path, the volume in the plan
+	match map[string]string // volumes by the names of those that will have most of their files
 }
 
 // previous fetches the records of the backup that is to be reused.
@@ -29,7 +29,7 @@ func (c *copying) previous(ctx context.Context) (*previous, error) {
 	if err != nil || j == nil {
 		return nil, err
 	}
-	old := &previous{j: j, where: map[string]map[string]int{}}
+	old := &previous{j: j}
 	var st state
 	if _, err = j.readJSON(stateName, &st); err == nil {
 		old.p, err = j.plan()
@@ -39,14 +39,6 @@ func (c *copying) previous(ctx context.Context) (*previous, error) {
 		return nil, err
 	}
 	old.world = st.World
-	for i, v := range old.p.Volumes {
-		if old.where[v.Tree] == nil {
-			old.where[v.Tree] = map[string]int{}
-		}
-		for _, f := range v.Files {
-			old.where[v.Tree][f.Path] = i
-		}
-	}
 	return old, nil
 }
 
@@ -64,35 +56,53 @@ func (p *previous) plan() *volumes.Plan {
 	return p.p
 }
 
-// counterpart is an archive that a new one has the most in common with. A nil one is none.
-type counterpart struct {
-	volume volumes.Volume
-	world  datadir.World
-	e      *entry
-	j      records
-}
-
-// counterpart looks for the volume that has most of the files.
-func (p *previous) counterpart(v volumes.Volume) (*counterpart, error) {
+// compare finds the volumes that those of a plan have the most in common with. The lists of files, which take
+// memory, are let go.
+func (p *previous) compare(plan *volumes.Plan) {
 	if p == nil {
-		return nil, nil //nolint:nilnil // as said
+		return
 	}
-	common := map[int]int64{}
-	best, most := -1, int64(0)
-	for _, f := range v.Files {
-		if i, is := p.where[v.Tree][f.Path]; is {
-			common[i] += f.Size + 1
-			if common[i] > most {
-				best, most = i, common[i]
+	where := map[string]map[string]int{} // by tree and path
+	for i, v := range p.p.Volumes {
+		if where[v.Tree] == nil {
+			where[v.Tree] = map[string]int{}
+		}
+		for _, f := range v.Files {
+			where[v.Tree][f.Path] = i
+		}
+	}
+	p.match = make(map[string]string, len(plan.Volumes))
+	for _, v := range plan.Volumes {
+		common := map[int]int64{}
+		most := int64(0)
+		for _, f := range v.Files {
+			if i, is := where[v.Tree][f.Path]; is {
+				common[i] += f.Size + 1
+				if common[i] > most {
+					p.match[v.Name()], most = p.p.Volumes[i].Name(), common[i]
+				}
 			}
 		}
 	}
-	if best < 0 {
+	p.p = nil
+}
+
+// counterpart is an archive that a new one has the most in common with. A nil one is none.
+type counterpart struct {
+	archive string
+	world   datadir.World
+	e       *entry
+	j       records
+}
+
+// counterpart reads what is known of the volume that has most of the files.
+func (p *previous) counterpart(v volumes.Volume) (*counterpart, error) {
+	if p == nil || p.match[v.Name()] == "" {
 		return nil, nil //nolint:nilnil // as said
 	}
-	c := &counterpart{volume: p.p.Volumes[best], world: p.world, j: p.j.records}
+	c := &counterpart{archive: p.match[v.Name()], world: p.world, j: p.j.records}
 	var err error
-	if c.e, err = p.j.entry(c.volume.Name()); err != nil || c.e == nil {
+	if c.e, err = p.j.entry(c.archive); err != nil || c.e == nil {
 		return nil, err
 	}
 	return c, nil
@@ -102,7 +112,7 @@ func (c *counterpart) name() string {
 	if c == nil {
 		return ""
 	}
-	return c.volume.Name()
+	return c.archive
 }
 
 func (c *counterpart) record() *bundle.Record {

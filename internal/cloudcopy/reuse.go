@@ -14,7 +14,7 @@ func (c *counterpart) known(now datadir.World, codec frame.Codec) (func(string, 
 		return nil, nil
 	}
 	members := map[string]volumes.Member{}
-	if err := c.j.members(c.volume.Name(), func(m volumes.Member) error {
+	if err := c.j.members(c.archive, func(m volumes.Member) error {
 		members[m.Path] = m
 		return nil
 	}); err != nil {
@@ -26,6 +26,6 @@ func (c *counterpart) known(now datadir.World, codec frame.Codec) (func(string, 
 		if !is || m.Pages.Bad > 0 || !m.Unchanged(now) || m.Segment >= len(c.e.Record.Segments) {
 			return volumes.Stored{}, false
 		}
-		return volumes.Stored{Member: m, Archive: c.volume.Name(), SegmentSize: int(c.e.Record.Segments[m.Segment].Sum.Size)}, true
+		return volumes.Stored{Member: m, Archive: c.archive, SegmentSize: int(c.e.Record.Segments[m.Segment].Sum.Size)}, true
 	}, nil
 }

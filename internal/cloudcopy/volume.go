@@ -37,9 +37,11 @@ func (m *maker) options() bundle.Options {
 	return bundle.Options{Codec: m.Codec, Workers: m.workers, Senders: m.senders, PartSize: m.PartSize, Pool: &m.pool}
 }
 
-// memory is what its buffers need, in bytes.
-func (m *maker) memory() int64 {
-	return m.options().Memory() + int64(m.workers+ahead)*volumes.SegmentSize
+// buffers is what those of all makers need, in bytes.
+func (c *copying) buffers() int64 {
+	jobs := max(c.Jobs, 1)
+	m := c.newMaker(jobs, 0)
+	return int64(jobs) * (m.options().Memory() + int64(m.workers+ahead)*volumes.SegmentSize)
 }
 
 // volume makes a volume, unless it is stored. When it has succeeded, or has only to wait
@@ -106,6 +108,7 @@ func (m *maker) archive(ctx context.Context, name string, old *counterpart, free
 				return m.j.enter(name, res.Members, entry{Record: r, Sent: old.sent(r, m.Codec), Took: time.Since(began)})
 			})
 			if err == nil {
+				res.Members = nil // the store may take its time
 				free()
 			}
 			return err

@@ -19,11 +19,14 @@ var limit struct {
 	lowering       *time.Timer
 }
 
+// beside is what a process needs beside its buffers, in bytes.
+const beside = 12 << 20
+
 // lull is how long the limit outlives the buffers. Lowered while they are being let go it has the
 // process collect garbage over and over, and give back what it needs for what it does next.
 const lull = 10 * time.Second
 
-// Set is called at the start of a process that has base bytes beside its buffers. Who sets
+// Set is called at the start of a process that may take base bytes when it has no buffers. Who sets
 // GOMEMLIMIT knows better.
 func Set(base int64) {
 	if os.Getenv("GOMEMLIMIT") != "" {
@@ -70,6 +73,6 @@ func lower() {
 
 func apply() {
 	if limit.base > 0 {
-		debug.SetMemoryLimit(limit.base + limit.high)
+		debug.SetMemoryLimit(max(limit.base, beside+limit.high))
 	}
 }

@@ -20,6 +20,7 @@ var trailer [2 * block]byte
 // owner by name and by number, as Barman writes them.
 type headers struct {
 	buf           bytes.Buffer
+	w             tar.Writer
 	users, groups map[uint32]string
 }
 
@@ -46,7 +47,8 @@ func (h *headers) of(name string, size int64, o owner) ([]byte, error) {
 		t.Typeflag = tar.TypeDir
 	}
 	h.buf.Reset()
-	err := tar.NewWriter(&h.buf).WriteHeader(&t)
+	h.w = *tar.NewWriter(&h.buf) // in place: a cluster may have a million files
+	err := h.w.WriteHeader(&t)
 	return h.buf.Bytes(), err
 }
 

@@ -27,37 +27,36 @@ type Pages struct {
 	Blocks  []uint32 // the first bad ones, by their number in the relation, not in the file
 }
 
-// pageCheck judges the pages of one file. A nil one judges nothing.
+// pageCheck judges the pages of one file. One without a judge judges nothing.
 type pageCheck struct {
 	judge *pagesum.Judge
-	file  *source
 	first uint32
 	page  []byte // to read one again
 	found Pages
 }
 
-// checkPages is nil for files without pages.
-func (r *Reader) checkPages(rel string, file *source) *pageCheck {
+// checkPages has no judge for files without pages.
+func (r *Reader) checkPages(rel string) pageCheck {
 	relation, ok := datadir.ParseRelation(path.Base(rel))
 	if r.Judge == nil || !ok || !datadir.IsRelation(rel) {
-		return nil
+		return pageCheck{}
 	}
 	if r.page == nil {
 		r.page = make([]byte, r.Judge.BlockSize)
 	}
-	return &pageCheck{judge: r.Judge, file: file, first: r.Judge.First(relation.Segment), page: r.page}
+	return pageCheck{judge: r.Judge, first: r.Judge.First(relation.Segment), page: r.page}
 }
 
-// data judges what was read at an offset, which begins a page.
-func (c *pageCheck) data(ctx context.Context, data []byte, at int64) error {
-	if c == nil {
+// data judges what was read of a file at an offset, which begins a page.
+func (c *pageCheck) data(ctx context.Context, file *source, data []byte, at int64) error {
+	if c.judge == nil {
 		return nil
 	}
 	size := c.judge.BlockSize
 	number := c.first + uint32(at/int64(size))
 	for ; len(data) >= size; data = data[size:] {
 		if c.judge.Page(data[:size], number) == pagesum.Bad {
-			bad, err := c.still(ctx, number)
+			bad, err := c.still(ctx, file, number)
 			if err != nil {
 				return err
 			}
@@ -75,17 +74,17 @@ func (c *pageCheck) data(ctx context.Context, data []byte, at int64) error {
 }
 
 // still reads a page again. One that was cut off meanwhile is not bad.
-func (c *pageCheck) still(ctx context.Context, number uint32) (bool, error) {
+func (c *pageCheck) still(ctx context.Context, file *source, number uint32) (bool, error) {
 	at := int64(number-c.first) * int64(c.judge.BlockSize)
 	for range rereads {
 		if c.found.Bad < patientFor {
 			select {
 			case <-ctx.Done():
-				return false, fault.Wrap(fault.Cancelled, "read", c.file.path, context.Cause(ctx))
+				return false, fault.Wrap(fault.Cancelled, "read", file.path, context.Cause(ctx))
 			case <-time.After(rereadPause):
 			}
 		}
-		n, err := c.file.read(c.page, at)
+		n, err := file.read(c.page, at)
 		if err != nil || n < len(c.page) {
 			return false, err
 		}
@@ -94,11 +93,4 @@ func (c *pageCheck) still(ctx context.Context, number uint32) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-func (c *pageCheck) result() Pages {
-	if c == nil {
-		return Pages{}
-	}
-	return c.found
 }

@@ -108,11 +108,12 @@ func ReadControl(ctx context.Context, dataDir string, systemID uint64) (Inline, 
 }
 
 func readControl(path string) (Inline, error) {
-	src, err := open(path)
+	var src source
+	there, err := src.open(path)
 	if err != nil {
 		return Inline{}, err
 	}
-	if src == nil {
+	if !there {
 		return Inline{}, datadir.Unreadable(path, unix.ENOENT)
 	}
 	defer src.close()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"unsafe"
 )
 
 const (
@@ -46,6 +47,18 @@ func ArchiveName(tree string, number int) string {
 		return tree + ".tar"
 	}
 	return fmt.Sprintf("%s_%04d.tar", tree, number)
+}
+
+// Memory is what the plan takes, in bytes.
+func (p *Plan) Memory() int64 {
+	n := int64(0)
+	for _, v := range p.Volumes {
+		n += int64(len(v.Files)) * int64(unsafe.Sizeof(File{}))
+		for _, f := range v.Files {
+			n += int64(len(f.Path))
+		}
+	}
+	return n
 }
 
 // Size is what the archive takes, but for long names.

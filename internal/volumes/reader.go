@@ -110,12 +110,12 @@ func (a *archive) file(name, path string) (bool, error) {
 			return true, a.stored(old, name, path, ownerOf(&st))
 		}
 	}
-	src, err := open(path)
-	if err != nil || src == nil {
+	var src source
+	if there, err := src.open(path); !there {
 		return false, err
 	}
 	defer src.close()
-	return true, a.read(name, src)
+	return true, a.read(name, &src)
 }
 
 // read adds a file that is not known.
@@ -124,17 +124,17 @@ func (a *archive) read(name string, src *source) error {
 		return err
 	}
 	m := Member{Path: name, Size: src.st.Size, Source: datadir.Identify(&src.st), Read: src.at}
-	pages := a.checkPages(name, src)
+	pages := a.checkPages(name)
 	mended := datadir.IsRelation(name)
 	ends := false
 	var err error
 	if src.st.Size >= largeFrom && (mended || src.st.Size > wholeUpTo) {
-		err = a.large(&m, src, pages)
+		err = a.large(&m, src, &pages)
 		m.Resized = m.Resized && !mended
 	} else {
 		var content []byte
 		if content, m.Resized, err = a.readWhole(src, mended); err == nil {
-			if err = pages.data(a.ctx, content, 0); err == nil {
+			if err = pages.data(a.ctx, src, content, 0); err == nil {
 				ends, err = a.content(&m, content, ownerOf(&src.st))
 			}
 		}
@@ -142,7 +142,7 @@ func (a *archive) read(name string, src *source) error {
 	if err != nil {
 		return err
 	}
-	m.Pages = pages.result()
+	m.Pages = pages.found
 	return a.add(m, ends)
 }
 
@@ -276,7 +276,7 @@ func (a *archive) large(m *Member, src *source, pages *pageCheck) error {
 			m.Resized = true
 			clear(a.buf[n:])
 		}
-		if err := pages.data(a.ctx, a.buf[:n], at); err != nil {
+		if err := pages.data(a.ctx, src, a.buf[:n], at); err != nil {
 			return err
 		}
 		if at += int64(want); at == m.Size {

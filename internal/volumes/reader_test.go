@@ -473,7 +473,8 @@ func TestTornPage(t *testing.T) {
 	torn := bytes.Clone(whole)
 	torn[5000] ^= 1
 	put(t, path, string(torn))
-	src, err := open(path)
+	var src source
+	_, err := src.open(path)
 	require.NoError(t, err)
 	defer src.close()
 	r := &Reader{Judge: &pagesum.Judge{BlockSize: 8192, RelationBlocks: 131072, Start: 1000}}
@@ -481,10 +482,10 @@ func TestTornPage(t *testing.T) {
 		after string
 		bad   int64
 	}{"mended": {string(whole), 0}, "still torn": {string(torn), 1}, "cut off": {"", 0}} {
-		c := r.checkPages("base/5/1", src)
+		c := r.checkPages("base/5/1")
 		put(t, path, tc.after)
-		require.NoError(t, c.data(t.Context(), torn, 0))
-		assert.Equal(t, tc.bad, c.result().Bad, name)
+		require.NoError(t, c.data(t.Context(), &src, torn, 0))
+		assert.Equal(t, tc.bad, c.found.Bad, name)
 	}
 }
 

@@ -17,10 +17,9 @@ type source struct {
 	at   time.Time   // before st
 }
 
-// open opens a file; nil when it is not there any more.
-func open(path string) (*source, error) {
-	s := &source{path: path, at: time.Now()}
-	var err error
+// open opens a file; false when it is not there any more.
+func (s *source) open(path string) (there bool, err error) {
+	s.path, s.at = path, time.Now()
 	for {
 		// What took the place of a file must not make us wait.
 		s.fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
@@ -30,19 +29,19 @@ func open(path string) (*source, error) {
 	}
 	if err != nil {
 		if errors.Is(err, unix.ENOENT) && datadir.Vanished(path) {
-			return nil, nil
+			return false, nil
 		}
-		return nil, datadir.Unreadable(path, err)
+		return false, datadir.Unreadable(path, err)
 	}
 	if err := unix.Fstat(s.fd, &s.st); err != nil {
 		s.close()
-		return nil, datadir.Unreadable(path, err)
+		return false, datadir.Unreadable(path, err)
 	}
 	if s.st.Mode&unix.S_IFMT != unix.S_IFREG {
 		s.close()
-		return nil, nil
+		return false, nil
 	}
-	return s, nil
+	return true, nil
 }
 
 func (s *source) close() { _ = unix.Close(s.fd) }

@@ -109,14 +109,15 @@ func (a *archive) readUnread() error {
 }
 
 func (a *archive) readAgain(u unread) error {
-	src, err := open(u.path)
+	var src source
+	there, err := src.open(u.path)
 	if err != nil {
 		return err
 	}
-	if src == nil {
+	if !there {
 		a.res.Vanished = append(a.res.Vanished, u.name)
 		return nil
 	}
 	defer src.close()
-	return a.read(u.name, src)
+	return a.read(u.name, &src)
 }
