@@ -62,7 +62,7 @@ func (g *giant) files(b *testing.B, n int) {
 }
 
 // BenchmarkCloudSizes takes backups of clusters of several sizes, over TLS: a first one, one of what has not
-// changed, and one after 2 % of the rows, in ranges all over the table, have. Metrics: seconds, requests
+// changed, and one after 2 % of the rows, in ranges all over the table, have, with two jobs. Metrics: seconds, requests
 // (counted in a first backup of their own), bytes sent, and the peak memory of the process that copies.
 func BenchmarkCloudSizes(b *testing.B) {
 	for _, c := range []struct {
@@ -80,7 +80,7 @@ func BenchmarkCloudSizes(b *testing.B) {
 			store := storetest.StartBenchGateway(b, cloudBucket)
 			g := newGiantWith(b, stacktest.Options{Version: pgtest.Versions()[0], Env: store.Environment()})
 			configure := func(endpoint, reuse string) {
-				g.Configure(b, config.MethodLocalToCloud, "basebackups_directory = "+cloudURL, "holdfast_endpoint_url = "+endpoint, "holdfast_cloud_reuse = "+reuse)
+				g.Configure(b, config.MethodLocalToCloud, "basebackups_directory = "+cloudURL, "holdfast_endpoint_url = "+endpoint, "holdfast_cloud_reuse = "+reuse, "parallel_jobs = 2")
 			}
 			c.fill(g, b)
 			at, requests := counting(b, store)
