@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -487,6 +488,27 @@ func TestTornPage(t *testing.T) {
 		require.NoError(t, c.data(t.Context(), &src, torn, 0))
 		assert.Equal(t, tc.bad, c.found.Bad, name)
 	}
+}
+
+// TestGarbage: a small file leaves little more than its member, since a cluster may have a million of them.
+func TestGarbage(t *testing.T) {
+	const files, each = 500, 900
+	root := t.TempDir()
+	v := Volume{Tree: DataTree}
+	for i := range files {
+		name := fmt.Sprintf("base/5/%d", 16384+i)
+		put(t, filepath.Join(root, name), string(page(0, 1, "x")))
+		v.Files = append(v.Files, File{name, 8192})
+	}
+	r := &Reader{Buffers: NewBuffers(2), Judge: &pagesum.Judge{BlockSize: 8192, RelationBlocks: 131072, Start: 1000}}
+	var before, after runtime.MemStats
+	for range 2 { // the first time makes the buffers
+		runtime.ReadMemStats(&before)
+		_, err := r.Volume(t.Context(), root, v, drop)
+		require.NoError(t, err)
+		runtime.ReadMemStats(&after)
+	}
+	assert.Less(t, (after.TotalAlloc-before.TotalAlloc)/files, uint64(each), "bytes for each file")
 }
 
 func TestSparseGigabyte(t *testing.T) {
