@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
@@ -86,7 +87,21 @@ func Fault(op, subject string, err error) error {
 		}
 		return e
 	}
+	var late *temporal.TimeoutError
+	if errors.As(err, &late) {
+		return fault.New(fault.Internal, op, subject, "%s", whyLate(late.TimeoutType()))
+	}
 	return fault.Wrap(fault.Internal, op, subject, err)
+}
+
+// Silence is what is said of work that nobody answers for in time.
+const Silence = "the process that worked on it died, or does not answer"
+
+func whyLate(t enums.TimeoutType) string {
+	if t == enums.TIMEOUT_TYPE_HEARTBEAT || t == enums.TIMEOUT_TYPE_SCHEDULE_TO_START {
+		return Silence
+	}
+	return "it was not done in time"
 }
 
 // Verdict is how a workflow ends that failed with err: with the reason itself,

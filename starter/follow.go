@@ -173,7 +173,7 @@ func (w *watcher) tellRetry(p *workflow.PendingActivityInfo) {
 	}
 	why := f.GetMessage()
 	if f.GetTimeoutFailureInfo() != nil {
-		why = "the process that worked on it died, or does not answer"
+		why = activities.Silence
 	}
 	w.line.clear()
 	w.warn("%s: %s; tried again (attempt %d)", what, why, p.GetAttempt())

@@ -45,12 +45,15 @@ type options struct {
 	heartbeat  time.Duration
 }
 
-// heartbeatEnv shortens the time after which a silent activity counts as dead;
-// tests set it.
+// heartbeat is the time after which a silent activity counts as dead. It is longer than a keeper may need to
+// reach an engine that is there again: the SDK and gRPC wait for up to ten seconds each before they try again.
+const heartbeat = 30 * time.Second
+
+// heartbeatEnv shortens it; tests set it.
 const heartbeatEnv = "HOLDFAST_HEARTBEAT_TIMEOUT"
 
 func run(args []string) error {
-	o := options{heartbeat: 30 * time.Second}
+	o := options{heartbeat: heartbeat}
 	fs := flag.NewFlagSet("holdfast-worker", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&o.configFile, "c", "", "")

@@ -26,8 +26,11 @@ func TestTheEngineMayBeAway(t *testing.T) {
 		lasts := outage + 10*time.Second
 		if method == config.MethodLocalRsync {
 			// It stops when the engine has been away for a heartbeat's timeout, and goes on afterwards.
-			lasts = 8 * stacktest.Heartbeat
+			lasts = 2 * heartbeat
 		}
+		b.Down(t)
+		b.Heartbeat = heartbeat
+		b.Up(t)
 		before := b.count(t)
 		var sessions [2]string
 		ask := func() string {
@@ -45,7 +48,7 @@ func TestTheEngineMayBeAway(t *testing.T) {
 			t.Errorf("the session was %q and is %q", sessions[0], sessions[1])
 		}
 		if got.Attempts != 1 {
-			t.Errorf("%d attempts", got.Attempts)
+			t.Errorf("%d attempts:\n%s%s", got.Attempts, r.Stdout, r.Stderr)
 		}
 		b.verify(t, got, before)
 	})

@@ -49,6 +49,8 @@ type Stack struct {
 	Config  string
 	Bin     string
 	Env     map[string]string
+	// Heartbeat is that of workers that are started from now on.
+	Heartbeat time.Duration
 
 	enginePort, uiPort int
 	up                 *exec.Cmd
@@ -56,7 +58,7 @@ type Stack struct {
 	faults             *listener
 }
 
-// Heartbeat is the heartbeat timeout of the workers under test.
+// Heartbeat is the heartbeat timeout of the workers under test, unless a stack has its own.
 const Heartbeat = 5 * time.Second
 
 // patience bounds every wait for what comes by itself; only a hang lasts as long.
@@ -65,7 +67,7 @@ const patience = 5 * time.Minute
 // Start makes a stack; "holdfast up" runs when it returns.
 func Start(t testing.TB, o Options) *Stack {
 	t.Helper()
-	s := &Stack{Dir: pgtest.Dir(t), Home: o.Home, Env: o.Env}
+	s := &Stack{Dir: pgtest.Dir(t), Home: o.Home, Env: o.Env, Heartbeat: Heartbeat}
 	s.Bin = install(t, s.Dir)
 	s.Config = filepath.Join(s.Dir, "barman.conf")
 	if s.Home == "" {
@@ -108,7 +110,7 @@ func (s *Stack) Up(t testing.TB) {
 	defer log.Close()
 	s.up = exec.Command(filepath.Join(s.Bin, "holdfast"), "-c", s.Config, "up", "--port", fmt.Sprint(s.enginePort), "--ui-port", fmt.Sprint(s.uiPort))
 	s.up.Stdout, s.up.Stderr = log, log
-	s.up.Env = append(s.environ(), "HOLDFAST_HEARTBEAT_TIMEOUT="+Heartbeat.String())
+	s.up.Env = append(s.environ(), "HOLDFAST_HEARTBEAT_TIMEOUT="+s.Heartbeat.String())
 	if s.faults != nil {
 		s.up.Env = append(s.up.Env, "HOLDFAST_FAULTS_SOCKET="+s.faults.path)
 	}
@@ -132,7 +134,7 @@ func (s *Stack) SpawnWorker(t testing.TB, role string) {
 	defer log.Close()
 	cmd := exec.Command(filepath.Join(s.Bin, "holdfast-worker"), "-c", s.Config, "--role", role)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(s.environ(), "HOLDFAST_HEARTBEAT_TIMEOUT="+Heartbeat.String())
+	cmd.Env = append(s.environ(), "HOLDFAST_HEARTBEAT_TIMEOUT="+s.Heartbeat.String())
 	must(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
