@@ -230,7 +230,7 @@ func destination(path string) (string, error) {
 		return "", fault.Wrap(fault.Internal, "find", path, err)
 	}
 	if path == "" {
-		return "", fault.New(fault.Usage, "restore to", "DEST", "it is empty")
+		return "", fault.New(fault.Usage, "restore to", "DEST", "it is empty").WithHint("name a new or empty directory")
 	}
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real

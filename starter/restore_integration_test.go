@@ -138,6 +138,9 @@ func TestRestoreRefusesBeforeItWrites(t *testing.T) {
 	taken := filepath.Join(s.home, "taken")
 	s.must(os.MkdirAll(filepath.Join(taken, "something"), 0o700))
 	s.own(taken)
+	file := filepath.Join(s.home, "a file")
+	s.must(os.WriteFile(file, []byte("x"), 0o600))
+	s.own(file)
 	locked := filepath.Join(s.home, "locked")
 	s.must(os.Mkdir(locked, 0o500))
 	s.own(locked)
@@ -150,6 +153,10 @@ func TestRestoreRefusesBeforeItWrites(t *testing.T) {
 		want []string
 	}{
 		{"not empty", []string{taken, moved}, 4, []string{"not empty", "empty or new directory"}},
+		{"a file", []string{file, moved}, 4, []string{file, "no directory", "empty or new directory"}},
+		{"below a file", []string{filepath.Join(file, "x"), moved}, 4, []string{"no directory"}},
+		{"a file for a tablespace", []string{fresh, "--tablespace=ts1:" + file}, 4, []string{"tablespace ts1", "no directory", "--tablespace ts1:DIR"}},
+		{"no name", []string{"", moved}, 2, []string{"DEST", "name a new or empty directory"}},
 		{"running data directory", []string{s.DataDir, moved}, 4, []string{"not empty"}},
 		{"running tablespace", []string{fresh}, 4, []string{"tablespace ts1", "not empty", "--tablespace ts1:DIR"}},
 		{"unknown tablespace", []string{fresh, "--tablespace=nonesuch:/x"}, 2, []string{"nonesuch", "has ts1"}},

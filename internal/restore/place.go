@@ -31,6 +31,9 @@ type place struct {
 // anything but an unfinished restore is refused; what that has left is still there.
 func openPlace(what, final, remedy string) (*place, error) {
 	switch free, err := vacant(final); {
+	case errors.Is(err, unix.ENOTDIR):
+		return nil, fault.New(fault.Refused, "restore "+what+" to", final, "it is a file, or below one, and no directory").
+			WithHint("%s; nothing was changed", remedy)
 	case err != nil:
 		return nil, err
 	case !free:
