@@ -37,6 +37,12 @@ unpack() {
   for package; do dpkg-deb -x "$(ls -t "$archives/${package}"_*.deb | head -1)" "$dir"; done
 }
 
+# unpack_part DIR PACKAGE PATH...: some of a Python package's modules.
+unpack_part() {
+  local dir=$1 package=$2; shift 2
+  dpkg-deb --fsys-tarfile "$(ls -t "$archives/${package}"_*.deb | head -1)" | tar -xC "$dir" "${@/#/./usr/lib/python3/dist-packages/}"
+}
+
 # make_postgres VERSION SUITE DIR: a server that runs from DIR with the C library that it was linked to.
 make_postgres() {
   local version=$1 suite=$2 dir=$3 bin loader libraries file packages
@@ -77,9 +83,14 @@ make_judge() {
   local dir=$1 packages
   in_suite sid
   packages=$(closure base-files bash coreutils barman barman-cli barman-cli-cloud python3-boto3 python3-lz4 \
-    python3-zstandard python3-snappy python3-moto python3-flask python3-flask-cors python3-antlr4 rsync tar gzip lz4 zstd openssh-client gpg gpg-agent postgresql-client-18)
+    python3-zstandard python3-snappy python3-moto python3-flask python3-flask-cors python3-antlr4 python3-isodate \
+    python3-typing-extensions rsync tar gzip lz4 zstd openssh-client gpg gpg-agent postgresql-client-18)
   # shellcheck disable=SC2086
   unpack "$dir" $packages
+  # What Barman's cloud tools need of Azure's client, which would come with 470 MB of others.
+  (cd "$archives" && suite_get download python3-azure python3-azure-storage)
+  unpack_part "$dir" python3-azure azure/__init__.py azure/core
+  unpack_part "$dir" python3-azure-storage azure/storage/__init__.py azure/storage/blob
   mkdir -p "$dir"/{proc,dev,tmp,run,etc,var/tmp}
   chmod 1777 "$dir/tmp" "$dir/var/tmp"
   getent passwd root postgres nobody > "$dir/etc/passwd"
@@ -137,7 +148,7 @@ if [ -w "$bed" ]; then exec 9>"$bed/lock"; flock 9; fi
 complete pg13 1 make_postgres 13 bullseye
 complete pg17 1 make_postgres 17 trixie
 complete pg18 2 make_postgres 18 sid
-complete judge 5 make_judge
+complete judge 6 make_judge
 complete azurite 1 make_azurite
 complete stores 2 make_stores
 if [ "${1:-}" = rivals ]; then complete pgbackrest 1 make_pgbackrest; fi

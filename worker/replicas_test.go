@@ -199,7 +199,7 @@ func TestReplicas(t *testing.T) {
 			t.Errorf("%+v", d)
 		}
 	}
-	three.cloud.restoredFrom(t, three.bed, first.ID, secondURL)
+	three.cloud.judge().restored(t, three.bed, first.ID, secondURL)
 
 	three.Cluster.Exec(t, "UPDATE plain SET payload = 'changed' WHERE id < 500")
 	three.rows = three.Cluster.Fingerprint(t)
@@ -221,7 +221,7 @@ func TestReplicas(t *testing.T) {
 		t.Errorf("caught up is %q, the main store has %q", backups[1], backups[0])
 	}
 	three.Must(t, "delete", stacktest.Server, string(first.ID))
-	three.cloud.restoredFrom(t, three.bed, second.ID, secondURL)
+	three.cloud.judge().restored(t, three.bed, second.ID, secondURL)
 	three.keepHistory(t, "replicas", workflows.ReplicasID(stacktest.Server, second.ID))
 	three.keepHistory(t, "local-to-cloud-replica-behind", workflows.BackupID(stacktest.Server))
 
