@@ -38,8 +38,6 @@ const (
 	recordPatience = 30 * time.Second
 	// largestArchive is what every provider takes.
 	largestArchive = 1 << 40
-	// mapName is the key of the server's tablespace_map below a backup's.
-	mapName = "holdfast/tablespace_map"
 )
 
 // Cloud copies into an object store, and resumes what was interrupted.
@@ -229,7 +227,7 @@ func (c *Catalogue) finishCloud(ctx context.Context, cat *catalog.Catalog, info 
 	if err != nil {
 		return 0, err
 	}
-	_, err = job.Store.Put(ctx, job.Base+mapName, strings.NewReader(stopped.TablespaceMap), objstore.PutOptions{})
+	_, err = job.Store.Put(ctx, job.Base+bucket.MapObject, strings.NewReader(stopped.TablespaceMap), objstore.PutOptions{})
 	return stored, err
 }
 
@@ -288,7 +286,7 @@ func (p *Proof) proveCloud(ctx context.Context, s *config.Server, cat *catalog.C
 		}
 		job := job
 		job.Store = b.Store()
-		proven, err := cloudcopy.Prove(ctx, job, func(name string) bool { return bucket.IsOfCatalog(name) || name == mapName })
+		proven, err := cloudcopy.Prove(ctx, job, func(name string) bool { return bucket.IsOfCatalog(name) || name == bucket.MapObject })
 		if err == nil {
 			mu.Lock()
 			defer mu.Unlock()

@@ -138,7 +138,7 @@ func (c *Catalogue) recordCopied(ctx context.Context, ref Ref, plan Plan, stoppe
 	extra.BadPages, extra.Sent = copied.BadPages, copied.StoreBytes
 	switch {
 	case plan.Method == config.MethodLocalToCloud:
-		extra.TablespaceMap = mapName
+		extra.TablespaceMap = bucket.MapObject
 		if copied.ClusterBytes > 0 {
 			info.ClusterSize = &copied.ClusterBytes
 		}

@@ -317,9 +317,11 @@ func (a *app) sourceInStore(ctx context.Context, s *config.Server, cat *catalog.
 			err = soon[slices.Index(all, b)].Reach(ctx)
 		}
 		if err == nil {
-			var doubt error
-			src.Objects, doubt, err = b.Restorable(ctx, info, jobs)
-			a.warnUncompared(doubt)
+			var doubts []error
+			src.Objects, doubts, err = b.Restorable(ctx, info, jobs)
+			for _, doubt := range doubts {
+				a.warn("%v", doubt)
+			}
 		}
 		if err == nil || ctx.Err() != nil {
 			if b != all[0] && err == nil {

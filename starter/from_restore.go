@@ -89,13 +89,6 @@ func restored(plan *restoreplan.Plan) string {
 	return strings.Join(dirs, " ")
 }
 
-// warnUncompared says why archives cannot be compared with what was sent, if so.
-func (a *app) warnUncompared(doubt error) {
-	if doubt != nil {
-		a.warn("what is restored is not compared with what was sent: %v", doubt)
-	}
-}
-
 // planFrom looks at the objects and at the WAL of a backup, the last of parts.
 func (a *app) planFrom(ctx context.Context, b *bucket.Bucket, parts []*backupinfo.Info, req restoreplan.Request, jobs int) (*restoreplan.Plan, restore.Source, error) {
 	var sources []restore.Source
@@ -117,11 +110,13 @@ func (a *app) planFrom(ctx context.Context, b *bucket.Bucket, parts []*backupinf
 		return plan, restore.Source{Info: info, WAL: w, Snapshot: &restore.Snapshot{Label: label, Mounted: true}}, err
 	}
 	for _, part := range parts {
-		objects, doubt, err := b.Restorable(ctx, part, jobs)
+		objects, doubts, err := b.Restorable(ctx, part, jobs)
 		if err != nil {
 			return nil, restore.Source{}, err
 		}
-		a.warnUncompared(doubt)
+		for _, doubt := range doubts {
+			a.warn("%v", doubt)
+		}
 		sources = append(sources, restore.Source{Info: part, Objects: objects})
 	}
 	src := sources[len(sources)-1]

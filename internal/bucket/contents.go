@@ -224,14 +224,14 @@ func archiveStem(stem string, n int) string {
 }
 
 // Restorable are the archives of a backup, all of which are there, for as many requests at the
-// same time as there are jobs. A doubt is why they cannot be compared with what was sent.
-func (b *Bucket) Restorable(ctx context.Context, info *backupinfo.Info, jobs int) (archives map[uint32][]basetar.Archive, doubt, err error) {
+// same time as there are jobs. The doubts are what is wrong with objects that no archive needs to be restored.
+func (b *Bucket) Restorable(ctx context.Context, info *backupinfo.Info, jobs int) (archives map[uint32][]basetar.Archive, doubts []error, err error) {
 	c, err := b.Contents(ctx, info.ID)
 	if err != nil {
 		return nil, nil, err
 	}
 	if _, err := b.records(ctx, info.ID, c); fault.Is(err, fault.Corrupt) {
-		doubt = err
+		doubts = append(doubts, fmt.Errorf("what is restored is not compared with what was sent: %w", err))
 	} else if err != nil {
 		return nil, nil, err
 	}
@@ -239,6 +239,16 @@ func (b *Bucket) Restorable(ctx context.Context, info *backupinfo.Info, jobs int
 		return nil, nil, fault.New(fault.Corrupt, "restore", string(info.ID), "%s", strings.Join(lacks, "; ")).
 			WithHint("restore another backup, or bring the object back: %s/%s", b.URL, b.dir(info.ID))
 	}
+	wrong, err := b.beside(ctx, info, c)
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, err
+	case err != nil:
+		wrong = append(wrong, err)
+	}
+	for _, err := range wrong {
+		doubts = append(doubts, fmt.Errorf("this restore does not need it, but others may: %w", err))
+	}
 	c.share(jobs)
-	return c.Archives, doubt, nil
+	return c.Archives, doubts, nil
 }

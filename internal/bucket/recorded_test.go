@@ -71,6 +71,7 @@ func (w *world) recorded(n int, more ...string) (*backupinfo.Info, []string) {
 	_, err = io.WriteString(z, archiveOf(w.t, packed))
 	w.must(errors.Join(err, z.Close()))
 	w.put(dir+"holdfast/records.tar.zst", out.String())
+	w.put(dir+"holdfast/tablespace_map", "16384 /x\n")
 	w.segment(n)
 	return info, names
 }
@@ -109,19 +110,19 @@ func (w *world) flip(path string, at int64) {
 
 // everything reads what a restore would read.
 func (w *world) everything(info *backupinfo.Info) (members []string, doubt, err error) {
-	archives, doubt, err := w.Restorable(w.t.Context(), info, 4)
+	archives, doubts, err := w.Restorable(w.t.Context(), info, 4)
 	for _, list := range archives {
 		for _, a := range list {
 			err = errors.Join(err, a.Each(w.t.Context(), nil, func(m basetar.Member) error { members = append(members, m.Name); return nil }))
 		}
 	}
-	return members, doubt, err
+	return members, errors.Join(doubts...), err
 }
 
 // TestRecordedArchives: our own records tell of each bit of each archive, and of each archive,
 // where neither the store nor the format does. Restores go by them, too, as long as they can be read.
 func TestRecordedArchives(t *testing.T) {
-	const records = "holdfast/records.tar.zst"
+	const records, placed = "holdfast/records.tar.zst", bucket.MapObject
 	for name, c := range map[string]struct {
 		damage   func(w *world, at func(name string) string)
 		says     string // by the verification
@@ -140,13 +141,25 @@ func TestRecordedArchives(t *testing.T) {
 			w.recorded(3)
 			w.must(os.Rename(strings.Replace(at("data_0001.tar"), string(day(2)), string(day(3)), 1), at("data_0001.tar")))
 		}, "data_0001.tar: the segment at byte", "data_0001.tar"},
-		"cut":             {func(w *world, at func(string) string) { w.must(os.Truncate(at("data_0001.tar"), 1024)) }, "data_0001.tar: it has 1024 bytes, not", "data_0001.tar"},
-		"one too many":    {func(w *world, _ func(string) string) { w.put("main/base/"+string(day(2))+"/data_0009.tar", "x") }, "data_0009.tar is no archive of this backup", "-"},
-		"damaged records": {func(w *world, at func(string) string) { w.flip(at(records), 60) }, "records.tar.zst", "records.tar.zst"},
-		"empty records":   {func(w *world, at func(string) string) { w.must(os.Truncate(at(records), 0)) }, "records.tar.zst: it is empty", "records.tar.zst: it is empty"},
-		"no records":      {func(w *world, at func(string) string) { w.must(os.Remove(at(records))) }, "", "-"},
-		"WAL is cut":      {func(w *world, _ func(string) string) { w.must(os.Truncate(w.segment(2), 5*mib)) }, "it has 5242880 bytes, a whole segment has 16777216", "-"},
-		"other WAL":       {func(w *world, _ func(string) string) { w.flip(w.segment(2), 9) }, "000000010000000000000002", "-"},
+		"cut":              {func(w *world, at func(string) string) { w.must(os.Truncate(at("data_0001.tar"), 1024)) }, "data_0001.tar: it has 1024 bytes, not", "data_0001.tar"},
+		"one too many":     {func(w *world, _ func(string) string) { w.put("main/base/"+string(day(2))+"/data_0009.tar", "x") }, "data_0009.tar is no archive of this backup", "-"},
+		"damaged records":  {func(w *world, at func(string) string) { w.flip(at(records), 60) }, "records.tar.zst", "records.tar.zst"},
+		"empty records":    {func(w *world, at func(string) string) { w.must(os.Truncate(at(records), 0)) }, "records.tar.zst: it is empty", "records.tar.zst: it is empty"},
+		"a bit of the map": {func(w *world, at func(string) string) { w.flip(at(placed), 0) }, placed + ": tablespace 16384 is at \"\" there, at \"/x\"", placed},
+		"a bit of a path":  {func(w *world, at func(string) string) { w.flip(at(placed), 7) }, placed + ": tablespace 16384 is at \"/y\" there, at \"/x\"", placed},
+		"one more place": {func(w *world, _ func(string) string) {
+			w.put("main/base/"+string(day(2))+"/"+placed, "16384 /x\n16385 /y\n")
+		}, placed + ": the record has no tablespace 16385", placed},
+		"map is cut":  {func(w *world, at func(string) string) { w.must(os.Truncate(at(placed), 8)) }, placed + ": its last line has no end", placed},
+		"no map":      {func(w *world, at func(string) string) { w.must(os.Remove(at(placed))) }, placed + ": it is missing", placed},
+		"a bit of it": {func(w *world, at func(string) string) { w.flip(at("backup.info"), 100) }, "backup.info: it differs", "backup.info: it differs"},
+		"no record":   {func(w *world, at func(string) string) { w.must(os.Remove(at("backup.info"))) }, "backup.info: it is missing", "backup.info: it is missing"},
+		"kept, a bit": {func(w *world, _ func(string) string) {
+			w.put("main/base/"+string(day(2))+"/annotations/keep", "fulm")
+		}, "annotations/keep: \"fulm\" is neither", "annotations/keep"},
+		"no records": {func(w *world, at func(string) string) { w.must(os.Remove(at(records))) }, "", "-"},
+		"WAL is cut": {func(w *world, _ func(string) string) { w.must(os.Truncate(w.segment(2), 5*mib)) }, "it has 5242880 bytes, a whole segment has 16777216", "-"},
+		"other WAL":  {func(w *world, _ func(string) string) { w.flip(w.segment(2), 9) }, "000000010000000000000002", "-"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -100,12 +100,19 @@ func (b *Bucket) Verify(ctx context.Context, info *backupinfo.Info, jobs int, pr
 	for _, key := range foreign {
 		v.damaged("%s is no archive of this backup: Holdfast leaves it out, Barman restores it", key)
 	}
+	wrong, err := b.beside(ctx, info, c)
+	if err != nil {
+		return nil, err
+	}
 	if err := v.archives(ctx, b, c, max(1, jobs), progress); err != nil {
 		return nil, err
 	}
 	v.conclude(b, c)
 	if c.recorded == nil && !v.manifest(b) {
 		v.unsummed(c)
+	}
+	for _, err := range wrong {
+		v.damaged("%v", err)
 	}
 	return &v.result, v.wal(ctx, b)
 }
