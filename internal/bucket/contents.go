@@ -160,6 +160,15 @@ func (b *Bucket) records(ctx context.Context, id backup.ID, c *Contents) (foreig
 	return foreign, nil
 }
 
+// gone says that nothing of a backup is there, of which a catalogue elsewhere has the record.
+func (b *Bucket) gone(info *backupinfo.Info, c *Contents) error {
+	if len(c.Keys) > 0 {
+		return nil
+	}
+	return fault.New(fault.Corrupt, "find backup", string(info.ID), "nothing of it is in %s: it was deleted there", b.URL).
+		WithHint("if no other destination has it, remove its record, too: holdfast delete %s %s", b.Server, info.ID)
+}
+
 // missing names what a backup needs and the store does not list, and archives that exclude each other.
 func (b *Bucket) missing(info *backupinfo.Info, c *Contents) []string {
 	var out []string
@@ -228,6 +237,9 @@ func archiveStem(stem string, n int) string {
 func (b *Bucket) Restorable(ctx context.Context, info *backupinfo.Info, jobs int) (archives map[uint32][]basetar.Archive, doubts []error, err error) {
 	c, err := b.Contents(ctx, info.ID)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := b.gone(info, c); err != nil {
 		return nil, nil, err
 	}
 	if _, err := b.records(ctx, info.ID, c); fault.Is(err, fault.Corrupt) {

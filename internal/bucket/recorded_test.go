@@ -185,6 +185,20 @@ func TestRecordedArchives(t *testing.T) {
 	}
 }
 
+// TestNothingIsThere: a backup that was deleted in the store, of which a catalogue still has the record.
+func TestNothingIsThere(t *testing.T) {
+	w := newWorld(t)
+	info, _ := w.recorded(2)
+	w.must(os.RemoveAll(filepath.Join(w.dir, "main/base", string(info.ID))))
+	_, verified := w.Verify(t.Context(), info, 2, func(_, _ int64) {})
+	_, _, restored := w.everything(info)
+	for _, err := range []error{verified, restored} {
+		if !fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "it was deleted there") || fault.HintOf(err) != "if no other destination has it, remove its record, too: holdfast delete main "+string(info.ID) {
+			t.Errorf("%v (%s)", err, fault.HintOf(err))
+		}
+	}
+}
+
 // TestEveryBitOfTheRecords: damage anywhere in them is noticed, or changes nothing of what they say, as
 // some bits of a header do.
 func TestEveryBitOfTheRecords(t *testing.T) {

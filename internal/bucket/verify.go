@@ -83,6 +83,9 @@ func (b *Bucket) Verify(ctx context.Context, info *backupinfo.Info, jobs int, pr
 	if err != nil {
 		return nil, err
 	}
+	if err := b.gone(info, c); err != nil {
+		return nil, err
+	}
 	v := &verifier{info: info, kept: map[string]kept{}}
 	if info.Mode != nil && *info.Mode == "postgres" {
 		v.files = map[string]content{}
