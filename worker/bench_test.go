@@ -137,8 +137,7 @@ func (g *giant) manyTables(b *testing.B) {
 func (g *giant) rows(b *testing.B) {
 	g.Cluster.Fill(b, "big", "", large/2)
 	g.Cluster.Fill(b, "big_other", "other", large/2)
-	g.Cluster.Exec(b, "checkpoint")
-	g.Must(b, "switch-wal", stacktest.Server, "--force", "--archive")
+	g.rest(b)
 	settle(b)
 }
 
