@@ -89,7 +89,7 @@ func Make(b *backupinfo.Info, req Request, arch Archive) (*Plan, error) {
 	}
 	p := &Plan{Dest: filepath.Clean(req.Dest), WALDir: PlainWALDir}
 	var err error
-	if p.Tablespaces, err = relocate(b, req.Tablespaces); err != nil {
+	if p.Tablespaces, err = relocate(b, req.Tablespaces, req.Mounted); err != nil {
 		return nil, err
 	}
 	if err := p.checkPaths(); err != nil {
@@ -143,7 +143,9 @@ func usable(b *backupinfo.Info, mounted bool) error {
 	return nil
 }
 
-func relocate(b *backupinfo.Info, moved map[string]string) ([]Tablespace, error) {
+// relocate says where each tablespace goes. One of allow_in_place_tablespaces, a developer's option, has a path below
+// the data directory, which is there on disks that are mounted, and has no place of its own otherwise.
+func relocate(b *backupinfo.Info, moved map[string]string, mounted bool) ([]Tablespace, error) {
 	var out []Tablespace
 	known := map[string]bool{}
 	for _, t := range b.Tablespaces {
@@ -154,6 +156,13 @@ func relocate(b *backupinfo.Info, moved map[string]string) ([]Tablespace, error)
 				return nil, fault.New(fault.Usage, op, "--tablespace "+t.Name+":"+d, "the directory is not an absolute path")
 			}
 			dest = d
+		}
+		if !filepath.IsAbs(dest) {
+			if mounted {
+				continue
+			}
+			return nil, fault.New(fault.Usage, op, string(b.ID), "tablespace %s was made in place (%s), below the data directory", t.Name, dest).
+				WithHint("give it a directory of its own: --tablespace %s:DIR", t.Name)
 		}
 		out = append(out, Tablespace{OID: t.OID, Name: t.Name, Dest: filepath.Clean(dest)})
 	}

@@ -153,6 +153,24 @@ func TestTablespaces(t *testing.T) {
 	}
 }
 
+// TestInPlaceTablespaces: their path says nothing outside the source's data directory, least of all where the command runs.
+func TestInPlaceTablespaces(t *testing.T) {
+	b := sample(t)
+	b.Tablespaces = []backupinfo.Tablespace{{Name: "here", OID: 16384, Location: "pg_tblspc/16384"}}
+	_, err := restoreplan.Make(b, restoreplan.Request{Dest: "/d"}, archive(b))
+	if !fault.Is(err, fault.Usage) || !strings.Contains(fault.HintOf(err), "--tablespace here:DIR") {
+		t.Errorf("%v (%s)", err, fault.HintOf(err))
+	}
+	p, err := restoreplan.Make(b, restoreplan.Request{Dest: "/d", Tablespaces: map[string]string{"here": "/new"}}, archive(b))
+	if err != nil || !reflect.DeepEqual(p.Tablespaces, []restoreplan.Tablespace{{OID: 16384, Name: "here", Dest: "/new"}}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	p, err = restoreplan.Make(b, restoreplan.Request{Dest: "/d", Mounted: true}, archive(b))
+	if err != nil || len(p.Tablespaces) != 0 {
+		t.Errorf("mounted: %+v, %v", p, err)
+	}
+}
+
 func TestWhatCannotBeRestored(t *testing.T) {
 	good := sample(t)
 	target := restoreplan.Request{Dest: "/d", Target: restoreplan.Target{LSN: 0xF000100, Timeline: "current"}}
