@@ -64,7 +64,9 @@ func (b *Bucket) compareMap(ctx context.Context, info *backupinfo.Info, c *Conte
 		return fault.Wrap(fault.Corrupt, "read", key, err)
 	}
 	for _, t := range info.Tablespaces {
-		if at, there := named[t.OID]; at != t.Location && (there || strings.HasPrefix(t.Location, "/")) {
+		at, there := named[t.OID]
+		inPlace := !strings.HasPrefix(t.Location, "/") // PostgreSQL names those that have links
+		if at != t.Location && (there || !inPlace) {
 			return fault.New(fault.Corrupt, "read", key, "tablespace %d is at %q there, at %q in the record", t.OID, at, t.Location)
 		}
 		delete(named, t.OID)

@@ -165,8 +165,8 @@ func (b *Bucket) gone(info *backupinfo.Info, c *Contents) error {
 	if len(c.Keys) > 0 {
 		return nil
 	}
-	return fault.New(fault.Corrupt, "find backup", string(info.ID), "nothing of it is in %s: it was deleted there", b.URL).
-		WithHint("if no other destination has it, remove its record, too: holdfast delete %s %s", b.Server, info.ID)
+	return fault.New(fault.Corrupt, "find backup", string(info.ID), "nothing of it is in %s", b.URL).
+		WithHint("if it lies elsewhere, name the place with --from URL; if it was deleted, remove its record, too: holdfast delete %s %s", b.Server, info.ID)
 }
 
 // missing names what a backup needs and the store does not list, and archives that exclude each other.
