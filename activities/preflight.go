@@ -257,6 +257,12 @@ func awaitReceiver(ctx context.Context, s *config.Server) error {
 }
 
 func checkBaseBackup(ctx context.Context, s *config.Server, f postgres.Facts) error {
+	for _, t := range f.Tablespaces {
+		if !filepath.IsAbs(t.Location) { // it cannot be told where the copy goes
+			return fault.New(fault.Config, "back up", s.Name, "tablespace %s was made in place (%s), which pg_basebackup does not map", t.Name, t.Location).
+				WithHint("use another backup_method, such as local-rsync, or move what is in it to a tablespace with a directory")
+		}
+	}
 	path, err := command.Find("pg_basebackup", s.PathPrefix)
 	if err != nil {
 		return err
