@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,7 +66,7 @@ func (b *Bucket) compareMap(ctx context.Context, info *backupinfo.Info, c *Conte
 	}
 	for _, t := range info.Tablespaces {
 		at, there := named[t.OID]
-		inPlace := !strings.HasPrefix(t.Location, "/") // PostgreSQL names those that have links
+		inPlace := !filepath.IsAbs(t.Location) // PostgreSQL names those that have links
 		if at != t.Location && (there || !inPlace) {
 			return fault.New(fault.Corrupt, "read", key, "tablespace %d is at %q there, at %q in the record", t.OID, at, t.Location)
 		}
