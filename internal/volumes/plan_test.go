@@ -262,7 +262,7 @@ func TestPlanIsReadBack(t *testing.T) {
 		_, err := ReadPlan(strings.NewReader(whole[:n]), "there")
 		require.True(t, fault.Is(err, fault.Corrupt), "cut at %d: %v", n, err)
 	}
-	for _, bad := range []string{"holdfast-plan 3 5\n.\n", "holdfast-plan 2 5\n.\n", "holdfast-plan 2 5 x\n.\n", "holdfast-plan 2 5 1048577\n.\n", "holdfast-plan 2 5 0\n.\n", "holdfast-plan 2 5 8388608\n.\n", "holdfast-plan 1 x\n.\n", "holdfast-plan 1 5\n\t1 \"a\"\n.\n", "holdfast-plan 1 5\ndata x\n.\n",
+	for _, bad := range []string{"holdfast-plan 3 5\n.\n", "holdfast-plan 2 5\n.\n", "holdfast-plan 2 5 x\n.\n", "holdfast-plan 2 5 1048577\n.\n", "holdfast-plan 2 5 0\n.\n", "holdfast-plan 2 5 262144\n.\n", "holdfast-plan 2 5 8388608\n.\n", "holdfast-plan 1 x\n.\n", "holdfast-plan 1 5\n\t1 \"a\"\n.\n", "holdfast-plan 1 5\ndata x\n.\n",
 		"holdfast-plan 1 5\ndata 1\n\tx \"a\"\n.\n", "holdfast-plan 1 5\ndata 1\n\t1 a\n.\n", "holdfast-plan 1 5\n\n.\n"} {
 		_, err := ReadPlan(strings.NewReader(bad), "there")
 		assert.True(t, fault.Is(err, fault.Corrupt), "%q: %v", bad, err)
@@ -270,18 +270,21 @@ func TestPlanIsReadBack(t *testing.T) {
 	}
 }
 
-// TestFormerPlan has the stride that all had.
-func TestFormerPlan(t *testing.T) {
-	p, err := ReadPlan(strings.NewReader("holdfast-plan 1 10\ndata 1\n\t5 \"a\"\n.\n"), "there")
-	require.NoError(t, err)
-	assert.Equal(t, &Plan{10, SegmentSize, []Volume{{DataTree, 1, []File{{"a", 5}}}}}, p)
+// TestFormerPlans have the strides that all had.
+func TestFormerPlans(t *testing.T) {
+	for head, stride := range map[string]int{"1 10": SegmentSize, "2 10 524288": 512 << 10} {
+		p, err := ReadPlan(strings.NewReader("holdfast-plan "+head+"\ndata 1\n\t5 \"a\"\n.\n"), "there")
+		require.NoError(t, err)
+		assert.Equal(t, &Plan{10, stride, []Volume{{DataTree, 1, []File{{"a", 5}}}}}, p)
+		assert.Equal(t, stride, Cut([]Tree{tree(DataTree, map[string]int64{"a": 5})}, 10, p).Stride)
+	}
 }
 
 func TestStride(t *testing.T) {
 	of := func(size int64) []Tree {
 		return []Tree{tree("data", map[string]int64{"a": size}), tree("1", map[string]int64{"b": 1})}
 	}
-	for size, want := range map[int64]int{0: 512 << 10, 2 << 40: 512 << 10, 2<<40 + 512<<10: 1 << 20, 4 << 40: 1 << 20, 4<<40 + 1<<20: 2 << 20, 8 << 40: 2 << 20, 9 << 40: 4 << 20, 1 << 50: 4 << 20} {
+	for size, want := range map[int64]int{0: 1 << 20, 4 << 40: 1 << 20, 4<<40 + 1<<20: 2 << 20, 8 << 40: 2 << 20, 9 << 40: 4 << 20, 1 << 50: 4 << 20} {
 		assert.Equal(t, want, Cut(of(size), 1<<30, nil).Stride, size)
 	}
 	assert.Equal(t, 4<<20, Cut(of(1), 1<<30, &Plan{Limit: 5, Stride: 4 << 20}).Stride, "that of before")
