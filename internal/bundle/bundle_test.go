@@ -325,7 +325,7 @@ func TestReuse(t *testing.T) {
 		{"one in the middle", change(10), 5, 15, 4, 0, &[3]int{1, 25, 0}},
 		{"every fifth", change(0, 5, 10, 15), 20, 0, 16, 0, &[3]int{4, 50, 0}},
 		{"two apart", change(3, 12), 10, 10, 8, 0, &[3]int{3, 40, 1}},
-		{"several close together", change(5, 8, 10, 11, 14), 10, 10, 5, 0, &[3]int{5, 55, 0}},
+		{"several close together", change(5, 8, 10, 11, 14), 10, 10, 5, 0, &[3]int{8, 35, 3}},
 		{"all", segmentsOf(twenty, 200), 20, 0, 0, 0, nil},
 		{"one more at the front", insert(0, noise(1000, 1)), 5, 15, 5, 0, nil},
 		{"one more in the middle", insert(10, noise(1000, 1)), 5, 15, 5, 0, &[3]int{0, 25, 0}},
@@ -335,8 +335,8 @@ func TestReuse(t *testing.T) {
 		{"the second half", old[10:], 5, 5, 5, 0, &[3]int{0, 25, 0}},
 		{"two halves the other way", slices.Concat(old[10:], old[:10]), 5, 15, 5, 0, nil},
 		{"twice", slices.Concat(old, old), 0, 40, 0, 0, nil},
-		{"little of it", old[4:6], 0, 0, 2, 0, &[3]int{0, 19, 0}},
-		{"turned round", func() [][]byte { s := slices.Clone(old); slices.Reverse(s); return s }(), 20, 0, 20, 0, &[3]int{8, 105, 8}},
+		{"little of it", old[4:6], 0, 0, 2, 0, &[3]int{0, 0, 2}},
+		{"turned round", func() [][]byte { s := slices.Clone(old); slices.Reverse(s); return s }(), 20, 0, 20, 0, &[3]int{5, 118, 5}},
 		{"none", nil, 0, 0, 0, 0, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -370,6 +370,26 @@ func TestReuse(t *testing.T) {
 			}
 			check(t, disk, r, codec, c.segments)
 		})
+	}
+}
+
+// TestAllowance: objects that share one have no more sent again than a quarter of what is new in all of them, and 6 MiB.
+func TestAllowance(t *testing.T) {
+	old := segmentsOf(slices.Repeat([]int{mib}, 20), 100)
+	codec := codecOf(t, "lz4")
+	store := watch(directory(t))
+	before := write(t, store, "old", old, bundle.Options{Codec: codec})
+	var allowance bundle.Allowance
+	for i := range 6 {
+		changed := slices.Clone(old)
+		for _, n := range []int{5, 8, 10, 11, 14} {
+			changed[n] = noise(mib, uint64(1000*i+n))
+		}
+		r := write(t, joining{store}, fmt.Sprint(i), changed, bundle.Options{Codec: codec, Old: before, Allowance: &allowance})
+		check(t, store, r, codec, changed)
+	}
+	if fetched := store.fetched.Load(); fetched < 10*mib || fetched > 30*mib/4+6*mib+mib/8 {
+		t.Errorf("%d bytes were sent again", fetched)
 	}
 }
 

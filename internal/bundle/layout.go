@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/frame"
@@ -40,12 +41,13 @@ func (p part) woven() bool {
 // layout decides what is sent and what is copied. It sees the pieces of an object in their
 // order: new ones, and ones that the old object has, too.
 type layout struct {
-	old    *places // nil when nothing can be reused
-	copies bool    // the store copies ranges
-	weaves bool    // and makes parts of what is too short for one
-	size   func(number int) int64
-	buffer func() ([]byte, error) // an empty one
-	emit   func(part) error
+	old       *places // nil when nothing can be reused
+	copies    bool    // the store copies ranges
+	weaves    bool    // and makes parts of what is too short for one
+	allowance *Allowance
+	size      func(number int) int64
+	buffer    func() ([]byte, error) // an empty one
+	emit      func(part) error
 	// The part in the making.
 	strands []strand
 	length  int64
@@ -58,10 +60,19 @@ type layout struct {
 	number     int            // of parts that were emitted
 }
 
-// worthwhile is how much must be saved, in bytes, by the some six requests that one object more
-// costs in which the store joins two strands, before that is done instead of fetching and sending
-// what is unchanged.
-const worthwhile = 1 << 20
+// Joining two strands takes the store some six requests, in which it copies a short part twice. What that
+// saves, in bytes, is fetched and sent again when it is less than littleSaved, or less than
+// muchSaved and allowed.
+const (
+	littleSaved = 512 << 10
+	muchSaved   = 2 << 20
+)
+
+// Allowance is what objects may have sent again of what the store has, so that it has less to do: a
+// quarter of what is new in all of them, and 6 MiB. Several may share one.
+type Allowance struct{ fresh, again atomic.Int64 }
+
+func (a *Allowance) has(n int64) bool { return a.again.Load()+n <= a.fresh.Load()/4+6<<20 }
 
 // add takes a new piece.
 func (l *layout) add(piece []byte) error {
@@ -74,6 +85,7 @@ func (l *layout) add(piece []byte) error {
 	if err := l.grow(int64(len(piece))); err != nil {
 		return err
 	}
+	l.allowance.fresh.Add(int64(len(piece)))
 	l.data = append(l.room(len(piece)), piece...)
 	return l.sendFull()
 }
@@ -104,7 +116,7 @@ func (l *layout) finish() error {
 	if err := l.release(); err != nil || l.length == 0 || l.number == 0 && !l.part().woven() {
 		return err
 	}
-	return l.send()
+	return l.send(false)
 }
 
 // least is the size of the part that is made: more and more of one of many, so that they do not become too many.
@@ -114,15 +126,20 @@ func (l *layout) least() int64 { return objstore.PartSize(objstore.MinPart, l.nu
 func (l *layout) lacks() int64 { return l.least() - l.length }
 
 // leans reports whether the part, though it is too short, can be one with the end of what is held.
-func (l *layout) leans() bool { return l.weaves && l.held.Length > 0 && l.lacks() > worthwhile }
+func (l *layout) leans() bool { return l.weaves && l.held.Length > 0 && l.worth(l.lacks(), 1) }
 
-// price is what weaving old pieces into the part must save, in bytes. It takes more joins where the object
+// worth reports whether so many joins are worth it that so many bytes are not sent.
+func (l *layout) worth(saved, joins int64) bool {
+	return saved >= joins*muchSaved || saved >= joins*littleSaved && !l.allowance.has(saved)
+}
+
+// joins is how many weaving old pieces into the part takes. It takes one more where the object
 // begins: data there has nothing before it that makes it long enough.
-func (l *layout) price() int64 {
+func (l *layout) joins() int64 {
 	if l.number == 0 && l.held.Length == 0 && len(l.strands) == 1 && l.strands[0].data > 0 {
-		return 2 * worthwhile
+		return 2
 	}
-	return worthwhile
+	return 1
 }
 
 // release emits what is held.
@@ -144,15 +161,16 @@ func (l *layout) settle(last bool) error {
 			l.first = l.end
 			return nil
 		}
-		complete := l.length > 0 && (l.lacks() <= 0 || l.leans())
-		weave := l.weaves && rest >= l.price()
+		leans := l.length > 0 && l.leans()
+		complete := l.length > 0 && l.lacks() <= 0 || leans
+		weave := l.weaves && l.worth(rest, l.joins())
 		var err error
 		switch {
 		case l.copies && (last || rest >= l.least()) && (complete || l.length == 0):
-			return l.copy()
+			return l.copy(leans)
 		case weave && complete:
-			err = l.send()
-		case weave && l.lacks() >= worthwhile:
+			err = l.send(leans)
+		case weave && l.worth(l.lacks(), 1):
 			l.weave()
 		default:
 			err = l.fetch()
@@ -167,7 +185,7 @@ func (l *layout) settle(last bool) error {
 // weave gives the part a strand of the old pieces: what it lacks, or all when the rest would be short.
 func (l *layout) weave() {
 	first := l.first
-	for _, rest := l.old.span(l.first, l.end); l.first < l.end && (l.lacks() > 0 || rest < worthwhile); l.first++ {
+	for _, rest := l.old.span(l.first, l.end); l.first < l.end && (l.lacks() > 0 || rest < muchSaved); l.first++ {
 		_, size := l.old.span(l.first, l.first+1)
 		l.length, rest = l.length+size, rest-size
 	}
@@ -181,6 +199,7 @@ func (l *layout) fetch() error {
 	if err := l.grow(size); err != nil {
 		return err
 	}
+	l.allowance.again.Add(size)
 	if n := len(l.holes) - 1; n >= 0 && l.holes[n].end == l.first && l.adjoins(l.holes[n]) {
 		l.holes[n].end++
 	} else {
@@ -198,9 +217,9 @@ func (l *layout) adjoins(h hole) bool {
 }
 
 // copy emits the old pieces, in as few parts as are short enough.
-func (l *layout) copy() error {
+func (l *layout) copy(leans bool) error {
 	if l.length > 0 {
-		if err := l.send(); err != nil {
+		if err := l.send(leans); err != nil {
 			return err
 		}
 	}
@@ -247,14 +266,15 @@ func (l *layout) sendFull() error {
 	if int64(len(l.data)) < l.size(l.number+1) {
 		return nil
 	}
-	return l.send()
+	return l.send(false)
 }
 
 func (l *layout) part() part { return part{strands: l.strands, data: l.data, holes: l.holes} }
 
-func (l *layout) send() error {
+// send emits the part; one that leans begins with the end of what is held.
+func (l *layout) send(leans bool) error {
 	p := l.part()
-	if l.leans() {
+	if leans {
 		// No more is copied twice than the part lacks.
 		base := l.held
 		if least := l.least(); base.Length >= 2*least {

@@ -17,7 +17,7 @@ func TestLargeObjectsHaveNotTooManyParts(t *testing.T) {
 		for _, every := range []int{2, 4, 7, 12} {
 			var buf []byte
 			var parts, length, sum int64
-			l := layout{old: old, copies: true, weaves: weaves,
+			l := layout{allowance: &Allowance{}, old: old, copies: true, weaves: weaves,
 				size:   func(number int) int64 { return objstore.PartSize(0, number) },
 				buffer: func() ([]byte, error) { return buf[:0], nil },
 				emit: func(p part) error {
@@ -60,16 +60,19 @@ func TestLargeObjectsHaveNotTooManyParts(t *testing.T) {
 }
 
 // TestFewJoinsAtTheBeginning: of an object whose first piece and another one near it are new, what is
-// between them is sent, unless that is long; what follows is joined.
+// between them is sent, unless that is long, or not allowed; what follows is joined.
 func TestFewJoinsAtTheBeginning(t *testing.T) {
-	const mega = 1 << 20
-	for _, c := range []struct{ between, strands int }{{1, 2}, {2, 4}, {3, 4}} {
+	const half = 512 << 10
+	for _, c := range []struct {
+		between, strands int
+		spent            bool
+	}{{1, 2, false}, {7, 1, false}, {8, 3, false}, {1, 2, true}, {2, 4, true}, {7, 4, true}} {
 		old := &places{offsets: []int64{0, 100}}
-		for i := range int64(20) {
-			old.offsets = append(old.offsets, 100+(i+1)*mega)
+		for i := range int64(40) {
+			old.offsets = append(old.offsets, 100+(i+1)*half)
 		}
 		var first *part
-		l := layout{old: old, copies: true, weaves: true,
+		l := layout{old: old, copies: true, weaves: true, allowance: &Allowance{},
 			size:   func(number int) int64 { return objstore.PartSize(0, number) },
 			buffer: func() ([]byte, error) { return nil, nil },
 			emit: func(p part) error {
@@ -78,6 +81,9 @@ func TestFewJoinsAtTheBeginning(t *testing.T) {
 				}
 				return nil
 			}}
+		if c.spent {
+			l.allowance.again.Store(1 << 30)
+		}
 		must := func(err error) {
 			if err != nil {
 				t.Fatal(err)
@@ -87,13 +93,13 @@ func TestFewJoinsAtTheBeginning(t *testing.T) {
 		for piece := range c.between {
 			must(l.same(1 + piece))
 		}
-		must(l.add(make([]byte, mega/2)))
-		for piece := 2 + c.between; piece < 21; piece++ {
+		must(l.add(make([]byte, half)))
+		for piece := 2 + c.between; piece < 41; piece++ {
 			must(l.same(piece))
 		}
 		must(l.finish())
 		if len(first.strands) != c.strands {
-			t.Errorf("%d MiB between: %d strands, not %d", c.between, len(first.strands), c.strands)
+			t.Errorf("%d half MiB between, allowance spent %v: %d strands, not %d", c.between, c.spent, len(first.strands), c.strands)
 		}
 	}
 }

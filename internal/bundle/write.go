@@ -53,6 +53,8 @@ type Options struct {
 	// Old is the record of another object in the same store whose segments are used again; nil
 	// for none. One that is not Reusable is left alone.
 	Old *Record
+	// Allowance is for what Old has and is sent again; nil for one of this object alone.
+	Allowance *Allowance
 }
 
 // Memory is what Write needs at most for its buffers, in bytes, beside the pieces of its
@@ -133,6 +135,7 @@ func (w *writer) runs(ctx context.Context) (*Record, error) {
 	if err := w.reuse(); err != nil {
 		return nil, err
 	}
+	w.layout.allowance = cmp.Or(w.o.Allowance, &Allowance{})
 	_, senders := w.o.parallel()
 	s := &sender{store: w.store, key: w.record.Key, old: w.o.Old, places: w.old, queue: make(chan part), inside: make(chan part), buffers: make(chan []byte, senders+1)}
 	for range senders + 1 {

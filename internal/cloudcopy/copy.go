@@ -28,11 +28,12 @@ import (
 // copying is one call of Copy.
 type copying struct {
 	Job
-	j     journal
-	trees map[string]*volumes.Tree
-	old   *previous
-	judge *pagesum.Judge
-	pool  bundle.Pool
+	j         journal
+	trees     map[string]*volumes.Tree
+	old       *previous
+	judge     *pagesum.Judge
+	pool      bundle.Pool
+	allowance bundle.Allowance
 
 	mu    sync.Mutex
 	res   Result

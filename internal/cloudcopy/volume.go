@@ -34,7 +34,7 @@ func (c *copying) newMaker(jobs, stride int) *maker {
 }
 
 func (m *maker) options() bundle.Options {
-	return bundle.Options{Codec: m.Codec, Workers: m.workers, Senders: m.senders, PartSize: m.PartSize, Pool: &m.pool}
+	return bundle.Options{Codec: m.Codec, Workers: m.workers, Senders: m.senders, PartSize: m.PartSize, Pool: &m.pool, Allowance: &m.allowance}
 }
 
 // buffers is what those of all makers need, in bytes.
