@@ -25,6 +25,7 @@ import (
 	"github.com/holdfast-pg/holdfast/internal/fault"
 	"github.com/holdfast-pg/holdfast/internal/frame"
 	"github.com/holdfast-pg/holdfast/internal/lanes"
+	"github.com/holdfast-pg/holdfast/internal/nh"
 	"github.com/holdfast-pg/holdfast/internal/objstore"
 	"github.com/holdfast-pg/holdfast/internal/objstore/file"
 )
@@ -242,7 +243,7 @@ func check(t testing.TB, store objstore.Store, r *bundle.Record, c frame.Codec, 
 		if s.SHA256 != lanes.Sum(segments[i]) || s.Sum.Size != int64(len(segments[i])) {
 			t.Errorf("%s: segment %d has another content in the record", c, i)
 		}
-		if !r.Stream && s.Tag != highwayhash.Sum128(segments[i], r.TagKey[:]) {
+		if !r.Stream && s.Tag != tagOf(r, segments[i]) {
 			t.Errorf("%s: segment %d has another content's tag", c, i)
 		}
 	}
@@ -250,6 +251,14 @@ func check(t testing.TB, store objstore.Store, r *bundle.Record, c frame.Codec, 
 	if err := bundle.Read(t.Context(), store, r, 2, func(b []byte) error { _, err := read.Write(b); return err }); err != nil || len(read.want) > 0 {
 		t.Errorf("%s: %d bytes are missing, %v", c, len(read.want), err)
 	}
+}
+
+// tagOf is a segment's tag, as a record has it.
+func tagOf(r *bundle.Record, segment []byte) bundle.Tag {
+	if r.Tags == bundle.NH {
+		return nh.NewKey((*[nh.SecretSize]byte)(r.TagKey)).Sum(segment)
+	}
+	return highwayhash.Sum128(segment, r.TagKey[:])
 }
 
 // verified reads an object for its verification alone.
@@ -572,11 +581,44 @@ func hashedWhole(r *bundle.Record, segments [][]byte) *bundle.Record {
 // withoutTags is what a record was before there were tags.
 func withoutTags(r *bundle.Record) *bundle.Record {
 	earlier := *r
-	earlier.TagKey, earlier.Segments = nil, slices.Clone(r.Segments)
+	earlier.TagKey, earlier.Tags, earlier.Segments = nil, "", slices.Clone(r.Segments)
 	for i := range earlier.Segments {
 		earlier.Segments[i].Tag = bundle.Tag{}
 	}
 	return &earlier
+}
+
+// withOtherTags is what a record of another processor, or of before, is.
+func withOtherTags(r *bundle.Record, segments [][]byte) *bundle.Record {
+	other := *r
+	other.Tags = map[bundle.Tags]bundle.Tags{bundle.NH: bundle.Highway, bundle.Highway: bundle.NH}[r.Tags]
+	other.Segments = slices.Clone(r.Segments)
+	for i := range segments {
+		other.Segments[i].Tag = tagOf(&other, segments[i])
+	}
+	return &other
+}
+
+// TestOtherTags are handed on, too; tags that are unknown are left alone.
+func TestOtherTags(t *testing.T) {
+	disk, c := directory(t), codecOf(t, "lz4")
+	segments := segmentsOf(slices.Repeat([]int{mib}, 8), 1)
+	first := withOtherTags(write(t, disk, "first", segments, bundle.Options{Codec: c}), segments)
+	changed := slices.Clone(segments)
+	changed[7] = noise(mib, 7)
+	store := watch(disk)
+	second := write(t, store, "second", changed, bundle.Options{Codec: c, Old: first})
+	if second.Tags != first.Tags || second.Segments[3] != first.Segments[3] || store.sent.Load() > 2*mib {
+		t.Errorf("%q after %q: %d bytes were sent", second.Tags, first.Tags, store.sent.Load())
+	}
+	check(t, disk, second, c, changed)
+	unknown := *first
+	unknown.Tags = "of a later version"
+	third := write(t, store, "third", segments, bundle.Options{Codec: c, Old: &unknown})
+	if third.Tags == unknown.Tags || *third.TagKey == *first.TagKey {
+		t.Error("unknown tags are handed on")
+	}
+	check(t, disk, third, c, segments)
 }
 
 // TestTagKeys are handed on with what is used again, and are those of one object otherwise.

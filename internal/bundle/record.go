@@ -137,6 +137,7 @@ type Record struct {
 	Hash   Hash   `json:"hash,omitempty"`
 	// TagKey is the key of the segments' tags; nil when they have none.
 	TagKey *TagKey `json:"tag_key,omitempty"`
+	Tags   Tags    `json:"tags,omitempty"`
 	// Stream says that segments have no runs: the object can only be read from its start.
 	Stream bool `json:"stream,omitempty"`
 	// Segments are in the JSON of earlier versions only: see WriteSegments.
@@ -153,7 +154,7 @@ func (r *Record) Content() (n int64) {
 
 // Reusable reports whether the segments can be those of a new object of a codec.
 func (r *Record) Reusable(c frame.Codec) bool {
-	return !r.Stream && r.Codec == c.String() && r.Hash == Lanes && r.TagKey != nil
+	return !r.Stream && r.Codec == c.String() && r.Hash == Lanes && r.TagKey != nil && (r.Tags == NH || r.Tags == Highway)
 }
 
 // places are the offsets in an object of its head, its runs and its tail, and its end.

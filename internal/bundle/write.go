@@ -76,7 +76,7 @@ func Write(ctx context.Context, store objstore.Store, key string, src Source, o 
 	if err := objstore.CheckKey(key); err != nil {
 		return nil, err
 	}
-	w := &writer{store: store, src: src, o: o, record: &Record{Key: key, Codec: o.Codec.String(), Hash: Lanes, TagKey: newTagKey(), Segments: []Segment{}}}
+	w := &writer{store: store, src: src, o: o, record: &Record{Key: key, Codec: o.Codec.String(), Hash: Lanes, TagKey: newTagKey(), Tags: quickest(), Segments: []Segment{}}}
 	if _, parts := store.(objstore.Multipart); !parts || !o.Codec.Independent() {
 		return w.stream(ctx)
 	}
@@ -94,6 +94,7 @@ type writer struct {
 	old    *places     // nil when nothing is reused
 	known  map[Tag]int // pieces of the old object
 	lookUp atomic.Bool // in known
+	tag    func(content []byte) Tag
 	layout layout
 	same   bool // the object is the old one
 }
@@ -108,7 +109,7 @@ func (w *writer) reuse() (err error) {
 	if w.old, err = old.check(); err != nil {
 		return err
 	}
-	w.record.TagKey = old.TagKey
+	w.record.TagKey, w.record.Tags = old.TagKey, old.Tags
 	w.known = make(map[Tag]int, len(old.Segments))
 	for i := len(old.Segments) - 1; i >= 0; i-- {
 		w.known[old.Segments[i].Tag] = i + 1
@@ -246,6 +247,7 @@ func (w *writer) pieces(ctx context.Context) error {
 
 // segments brings the segments in order, hashed, and compressed unless they are the old object's.
 func (w *writer) segments(ctx context.Context, use func(*slot) error) error {
+	w.tag = w.record.Tags.tagger(w.record.TagKey)
 	n, _ := w.o.parallel()
 	workers := make([]func(*slot) error, n)
 	for i := range workers {
@@ -292,7 +294,7 @@ func (w *writer) compress(e *frame.Encoder, s *slot) (err error) {
 		return nil
 	}
 	defer s.done()
-	s.segment = Segment{Tag: w.record.TagKey.tag(s.piece.Data)}
+	s.segment = Segment{Tag: w.tag(s.piece.Data)}
 	if w.lookUp.Load() {
 		if s.old = w.known[s.segment.Tag]; s.old != headPiece {
 			return nil
@@ -388,7 +390,7 @@ func (w *writer) stream(ctx context.Context) (*Record, error) {
 // pour writes the object.
 func (w *writer) pour(ctx context.Context, out io.Writer) error {
 	if !w.o.Codec.Independent() {
-		w.record.Stream, w.record.TagKey = true, nil
+		w.record.Stream, w.record.TagKey, w.record.Tags = true, nil, ""
 		return w.one(ctx, writerFunc(func(b []byte) (int, error) {
 			w.count(b)
 			return out.Write(b)
