@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-pg/holdfast/internal/barmantest"
+	"github.com/holdfast-pg/holdfast/internal/pg"
 	"github.com/holdfast-pg/holdfast/internal/pgtest"
 	"github.com/holdfast-pg/holdfast/internal/sshtest"
 	"github.com/holdfast-pg/holdfast/internal/walship"
@@ -123,6 +124,9 @@ func TestStreamingIsBarmans(t *testing.T) {
 		})
 	}
 
+	asking, err := pg.ConnectStreaming(t.Context(), s.DSN())
+	s.must(err)
+	defer asking.Close()
 	s.want(0, "Number of streaming clients: 2", "replication-status", "main")
 	s.want(2, "hot-standby", "replication-status", "main", "--target", "x")
 

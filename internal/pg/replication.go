@@ -148,8 +148,8 @@ func (c *Conn) Slot(ctx context.Context, name string) (*postgres.Slot, error) {
 	return &s, nil
 }
 
-// Replication lists the clients that stream WAL from the server, those of
-// backups apart, in the order in which it prefers them as synchronous.
+// Replication lists the clients that stream WAL from the server, in the order in which it prefers them
+// as synchronous. Backups are none, nor is who has only asked something, as we do ourselves.
 func (c *Conn) Replication(ctx context.Context) (postgres.Replication, error) {
 	var r postgres.Replication
 	const op = "list the clients of replication"
@@ -163,7 +163,7 @@ func (c *Conn) Replication(ctx context.Context) (postgres.Replication, error) {
 		       r.backend_start, coalesce(r.state, ''), coalesce(r.sync_state, ''), coalesce(r.sync_priority, 0), coalesce(s.slot_name, ''),
 		       coalesce(r.sent_lsn::text, ''), coalesce(r.write_lsn::text, ''), coalesce(r.flush_lsn::text, ''), coalesce(r.replay_lsn::text, '')
 		from pg_stat_replication r left join pg_replication_slots s on s.active_pid = r.pid
-		where coalesce(r.state, '') <> 'backup'
+		where coalesce(r.state, '') not in ('backup', 'startup')
 		order by r.sync_state desc, r.sync_priority, r.backend_start`)
 	if err != nil {
 		return r, queryError(op, err)
