@@ -68,8 +68,8 @@ const (
 	muchSaved   = 2 << 20
 )
 
-// Allowance is what objects may have sent again of what the store has, so that it has less to do: a
-// quarter of what is new in all of them, and 6 MiB. Several may share one.
+// Allowance is what objects may have sent again of what the store has, so that it has less to do, beside what
+// littleSaved is more than: a quarter of what is new in all of them, and 6 MiB. Several may share one.
 type Allowance struct{ fresh, again atomic.Int64 }
 
 func (a *Allowance) has(n int64) bool { return a.again.Load()+n <= a.fresh.Load()/4+6<<20 }
