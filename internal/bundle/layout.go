@@ -61,18 +61,30 @@ type layout struct {
 }
 
 // Joining two strands takes the store some six requests, in which it copies a short part twice. What that
-// saves, in bytes, is fetched and sent again when it is less than littleSaved, or less than
-// muchSaved and allowed.
+// saves, in bytes, is fetched and sent again when it is less than muchSaved, and the Allowance has room;
+// of what is left of it, when it is less than littleSaved; and always when it is less than leastSaved.
 const (
+	leastSaved  = 128 << 10
 	littleSaved = 512 << 10
 	muchSaved   = 2 << 20
 )
 
 // Allowance is what objects may have sent again of what the store has, so that it has less to do, beside what
-// littleSaved is more than: a quarter of what is new in all of them, and 6 MiB. Several may share one.
+// leastSaved is more than: a quarter of what is new in all of them, and 6 MiB, or 8 of what littleSaved is
+// more than. Several may share one.
 type Allowance struct{ fresh, again atomic.Int64 }
 
-func (a *Allowance) has(n int64) bool { return a.again.Load()+n <= a.fresh.Load()/4+6<<20 }
+// saved is what a join must save instead of having n bytes sent again.
+func (a *Allowance) saved(n int64) int64 {
+	switch beyond := a.again.Load() + n - a.fresh.Load()/4; {
+	case beyond <= 6<<20:
+		return muchSaved
+	case beyond <= 8<<20:
+		return littleSaved
+	default:
+		return leastSaved
+	}
+}
 
 // add takes a new piece.
 func (l *layout) add(piece []byte) error {
@@ -130,7 +142,7 @@ func (l *layout) leans() bool { return l.weaves && l.held.Length > 0 && l.worth(
 
 // worth reports whether so many joins are worth it that so many bytes are not sent.
 func (l *layout) worth(saved, joins int64) bool {
-	return saved >= joins*muchSaved || saved >= joins*littleSaved && !l.allowance.has(saved)
+	return saved >= joins*l.allowance.saved(saved)
 }
 
 // joins is how many weaving old pieces into the part takes. It takes one more where the object

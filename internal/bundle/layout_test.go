@@ -60,16 +60,21 @@ func TestLargeObjectsHaveNotTooManyParts(t *testing.T) {
 }
 
 // TestFewJoinsAtTheBeginning: of an object whose first piece and another one near it are new, what is
-// between them is sent, unless that is long, or not allowed; what follows is joined.
+// between them is sent, unless that is too long for what was sent again before; what follows is joined.
 func TestFewJoinsAtTheBeginning(t *testing.T) {
 	const half = 512 << 10
 	for _, c := range []struct {
-		between, strands int
-		spent            bool
-	}{{1, 2, false}, {7, 1, false}, {8, 3, false}, {1, 2, true}, {2, 4, true}, {7, 4, true}} {
+		size, between, strands int
+		again                  int64
+	}{
+		{half, 1, 2, 0}, {half, 7, 1, 0}, {half, 8, 3, 0},
+		{half, 1, 2, 7 << 20}, {half, 2, 4, 7 << 20}, {half, 7, 4, 7 << 20},
+		{half / 4, 1, 2, 1 << 30}, {half / 4, 2, 4, 1 << 30}, {half, 1, 4, 1 << 30},
+	} {
+		const pieces = 160
 		old := &places{offsets: []int64{0, 100}}
-		for i := range int64(40) {
-			old.offsets = append(old.offsets, 100+(i+1)*half)
+		for i := range int64(pieces) {
+			old.offsets = append(old.offsets, 100+(i+1)*int64(c.size))
 		}
 		var first *part
 		l := layout{old: old, copies: true, weaves: true, allowance: &Allowance{},
@@ -81,9 +86,7 @@ func TestFewJoinsAtTheBeginning(t *testing.T) {
 				}
 				return nil
 			}}
-		if c.spent {
-			l.allowance.again.Store(1 << 30)
-		}
+		l.allowance.again.Store(c.again)
 		must := func(err error) {
 			if err != nil {
 				t.Fatal(err)
@@ -93,13 +96,13 @@ func TestFewJoinsAtTheBeginning(t *testing.T) {
 		for piece := range c.between {
 			must(l.same(1 + piece))
 		}
-		must(l.add(make([]byte, half)))
-		for piece := 2 + c.between; piece < 41; piece++ {
+		must(l.add(make([]byte, c.size)))
+		for piece := 2 + c.between; piece <= pieces; piece++ {
 			must(l.same(piece))
 		}
 		must(l.finish())
 		if len(first.strands) != c.strands {
-			t.Errorf("%d half MiB between, allowance spent %v: %d strands, not %d", c.between, c.spent, len(first.strands), c.strands)
+			t.Errorf("%d pieces of %d bytes between, %d sent again before: %d strands, not %d", c.between, c.size, c.again, len(first.strands), c.strands)
 		}
 	}
 }
