@@ -389,7 +389,7 @@ func TestRecordsOfAnEarlierVersion(t *testing.T) {
 				segments := strings.Join(strings.Fields(strings.ReplaceAll(lines, " ", "_")), `","`)
 				return regexp.MustCompile(`(,"crc32c"[^}]*)}`).ReplaceAllString(head, `$1,"segments":["`+strings.ReplaceAll(segments, "_", " ")+`"]}`)
 			}
-			return strings.Replace(text, "holdfast-plan 2 2097152 1048576\n", "holdfast-plan 1 2097152\n", 1)
+			return strings.Replace(text, "holdfast-plan 2 2097152 524288\n", "holdfast-plan 1 2097152\n", 1)
 		})
 		second := b.job("2", 1)
 		second.Reuse, second.Previous = reuse, first.Base

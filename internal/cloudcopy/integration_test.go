@@ -65,7 +65,7 @@ func TestWhatAChangeCosts(t *testing.T) {
 	b.done(first)
 
 	previous := first
-	for _, ranges := range []int64{5, 20, 40, 80, 160} {
+	for _, ranges := range []int64{5, 20, 40, 320} {
 		f, err := os.OpenFile(filepath.Join(b.data, "base/5/30000"), os.O_WRONLY, 0)
 		require.NoError(t, err)
 		for r := range ranges {

@@ -15,9 +15,7 @@ const (
 	// smallestStride is the size of a large file's segments in all but huge clusters: one
 	// changed page has a segment compressed and sent, but zstd is slower until its table
 	// is full, which takes 400 KB of each.
-	smallestStride = 1 << 20
-	// formerStride is the smallest of plans that were made before.
-	formerStride = 512 << 10
+	smallestStride = 512 << 10
 	// mostSegments is how many segments make a stride double, up to SegmentSize.
 	mostSegments = 4 << 20
 	// sparse is the part of the limit below which volumes are joined.

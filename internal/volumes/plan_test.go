@@ -272,7 +272,7 @@ func TestPlanIsReadBack(t *testing.T) {
 
 // TestFormerPlans have the strides that all had.
 func TestFormerPlans(t *testing.T) {
-	for head, stride := range map[string]int{"1 10": SegmentSize, "2 10 524288": 512 << 10} {
+	for head, stride := range map[string]int{"1 10": SegmentSize, "2 10 1048576": 1 << 20} {
 		p, err := ReadPlan(strings.NewReader("holdfast-plan "+head+"\ndata 1\n\t5 \"a\"\n.\n"), "there")
 		require.NoError(t, err)
 		assert.Equal(t, &Plan{10, stride, []Volume{{DataTree, 1, []File{{"a", 5}}}}}, p)
@@ -284,7 +284,7 @@ func TestStride(t *testing.T) {
 	of := func(size int64) []Tree {
 		return []Tree{tree("data", map[string]int64{"a": size}), tree("1", map[string]int64{"b": 1})}
 	}
-	for size, want := range map[int64]int{0: 1 << 20, 4 << 40: 1 << 20, 4<<40 + 1<<20: 2 << 20, 8 << 40: 2 << 20, 9 << 40: 4 << 20, 1 << 50: 4 << 20} {
+	for size, want := range map[int64]int{0: 512 << 10, 2 << 40: 512 << 10, 2<<40 + 512<<10: 1 << 20, 4 << 40: 1 << 20, 4<<40 + 1<<20: 2 << 20, 8 << 40: 2 << 20, 9 << 40: 4 << 20, 1 << 50: 4 << 20} {
 		assert.Equal(t, want, Cut(of(size), 1<<30, nil).Stride, size)
 	}
 	assert.Equal(t, 4<<20, Cut(of(1), 1<<30, &Plan{Limit: 5, Stride: 4 << 20}).Stride, "that of before")

@@ -108,7 +108,7 @@ func (p *Plan) head(text string) error {
 	var err, bad error
 	p.Limit, err = strconv.ParseInt(limit, 10, 64)
 	p.Stride, bad = strconv.Atoi(stride)
-	if bad == nil && (p.Stride < formerStride || p.Stride > SegmentSize || p.Stride%block != 0) {
+	if bad == nil && (p.Stride < smallestStride || p.Stride > SegmentSize || p.Stride%block != 0) {
 		bad = fmt.Errorf("segments of %d bytes", p.Stride)
 	}
 	return errors.Join(err, bad)
