@@ -465,7 +465,8 @@ func TestReuseIsRight(t *testing.T) {
 	}
 }
 
-// TestWeavingIsRight for random changes that lie close together, and sends no more than is sent without it.
+// TestWeavingIsRight for random changes that lie close together, and sends no more than is sent without it;
+// also of short segments, when nothing more is allowed to be sent again.
 func TestWeavingIsRight(t *testing.T) {
 	c := codecOf(t, "lz4")
 	for seed := range uint64(12) {
@@ -473,13 +474,17 @@ func TestWeavingIsRight(t *testing.T) {
 			t.Parallel()
 			rnd := rand.New(rand.NewPCG(seed, 6))
 			disk := directory(t)
-			size := func() int { return 1 + rnd.IntN(5*mib/2) }
+			longest, often, allowance := 5*mib/2, 1, (*bundle.Allowance)(nil)
+			if seed%2 == 1 {
+				longest, often, allowance = mib/2, 6, bundle.SpentAllowance()
+			}
+			size := func() int { return 1 + rnd.IntN(longest) }
 			var segments [][]byte
-			for range 10 + rnd.IntN(20) {
+			for range often * (10 + rnd.IntN(20)) {
 				segments = append(segments, noise(size(), rnd.Uint64()))
 			}
 			old := write(t, disk, "old", segments, bundle.Options{Codec: c})
-			for range 1 + rnd.IntN(12) {
+			for range often * (1 + rnd.IntN(12)) {
 				at, other := rnd.IntN(len(segments)), rnd.IntN(len(segments))
 				switch rnd.IntN(6) {
 				case 0:
@@ -492,7 +497,7 @@ func TestWeavingIsRight(t *testing.T) {
 					segments[at] = noise(size(), rnd.Uint64())
 				}
 			}
-			o := bundle.Options{Codec: c, Workers: 1 + rnd.IntN(3), Senders: 1 + rnd.IntN(3), PartSize: int64(rnd.IntN(9 * mib)), Old: old}
+			o := bundle.Options{Codec: c, Workers: 1 + rnd.IntN(3), Senders: 1 + rnd.IntN(3), PartSize: int64(rnd.IntN(9 * mib)), Old: old, Allowance: allowance}
 			plain, weaving := watch(disk), watch(disk)
 			write(t, plain, "plain", segments, o)
 			r := write(t, joining{weaving}, "woven", segments, o)

@@ -106,3 +106,10 @@ func TestFewJoinsAtTheBeginning(t *testing.T) {
 		}
 	}
 }
+
+// SpentAllowance has nothing left.
+func SpentAllowance() *Allowance {
+	a := &Allowance{}
+	a.again.Store(1 << 40)
+	return a
+}
