@@ -408,9 +408,26 @@ func TestAllowance(t *testing.T) {
 			r := write(t, joining{store}, fmt.Sprint(i), changed, bundle.Options{Codec: codec, Old: before, Allowance: &allowance})
 			check(t, store, r, codec, changed)
 		}
-		if beyond := store.fetched.Load() - int64(fresh/4); beyond < c.least*mib || beyond > c.most*mib+mib/8 {
+		if beyond := store.sent.Load() - before.Size - int64(fresh+fresh/4); beyond < c.least*mib || beyond > c.most*mib+mib/8 {
 			t.Errorf("segments of %d bytes: %d bytes were sent again beside a quarter of %d", c.size, beyond, fresh)
 		}
+	}
+}
+
+// TestFewRequests: what is sent again because changes are everywhere is fetched part by part, not piece by piece.
+func TestFewRequests(t *testing.T) {
+	old := segmentsOf(slices.Repeat([]int{100 << 10}, 300), 100)
+	codec := codecOf(t, "lz4")
+	store := watch(directory(t))
+	before := write(t, store, "old", old, bundle.Options{Codec: codec})
+	changed := slices.Clone(old)
+	for n := 0; n < len(changed); n += 2 {
+		changed[n] = noise(100<<10, uint64(1000+n))
+	}
+	store.puts.Store(0)
+	check(t, store.Store, write(t, joining{store}, "new", changed, bundle.Options{Codec: codec, Old: before, Allowance: bundle.SpentAllowance()}), codec, changed)
+	if gets, puts := store.gets.Load(), store.puts.Load(); gets == 0 || gets > puts {
+		t.Errorf("%d requests for what was sent again in %d parts", gets, puts)
 	}
 }
 

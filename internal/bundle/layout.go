@@ -61,23 +61,27 @@ type layout struct {
 }
 
 // Joining two strands takes the store some six requests, in which it copies a short part twice. What that
-// saves, in bytes, is fetched and sent again when it is less than muchSaved, and the Allowance has room;
-// of what is left of it, when it is less than littleSaved; and always when it is less than leastSaved.
+// saves, in bytes, is fetched and sent again when it is less than the Allowance says.
 const (
-	leastSaved  = 128 << 10
+	muchSaved   = 2 << 20 // takes as long to fetch and to send as to join
 	littleSaved = 512 << 10
-	muchSaved   = 2 << 20
+	leastSaved  = 128 << 10
+	// mostShort is how many strands shorter than muchSaved are woven of what shares an Allowance, about: a
+	// database that has changed all over has so many that it takes longer than to send all of it.
+	mostShort = 128
 )
 
-// Allowance is what objects may have sent again of what the store has, so that it has less to do, beside what
-// leastSaved is more than: a quarter of what is new in all of them, and 6 MiB, or 8 of what littleSaved is
-// more than. Several may share one.
-type Allowance struct{ fresh, again atomic.Int64 }
+// Allowance is what objects may have sent again of what the store has, so that it has less to do. It is a
+// quarter of what is new in all of them, and 6 MiB in pieces of less than muchSaved, up to 8 MiB in those of less than
+// littleSaved. Beyond that it is what would save less than leastSaved, and less than muchSaved when mostShort
+// are woven. Several may share one.
+type Allowance struct{ fresh, again, short atomic.Int64 }
 
 // saved is what a join must save instead of having n bytes sent again.
 func (a *Allowance) saved(n int64) int64 {
-	switch beyond := a.again.Load() + n - a.fresh.Load()/4; {
-	case beyond <= 6<<20:
+	beyond := a.again.Load() + n - a.fresh.Load()/4
+	switch {
+	case beyond <= 6<<20 || a.short.Load() >= mostShort:
 		return muchSaved
 	case beyond <= 8<<20:
 		return littleSaved
@@ -202,6 +206,9 @@ func (l *layout) weave() {
 		l.length, rest = l.length+size, rest-size
 	}
 	offset, length := l.old.span(first, l.first)
+	if length < muchSaved {
+		l.allowance.short.Add(1)
+	}
 	l.strands = append(l.strands, strand{old: objstore.Range{Offset: offset, Length: length}})
 }
 

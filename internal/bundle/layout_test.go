@@ -65,11 +65,12 @@ func TestFewJoinsAtTheBeginning(t *testing.T) {
 	const half = 512 << 10
 	for _, c := range []struct {
 		size, between, strands int
-		again                  int64
+		again, short           int64
 	}{
-		{half, 1, 2, 0}, {half, 7, 1, 0}, {half, 8, 3, 0},
-		{half, 1, 2, 7 << 20}, {half, 2, 4, 7 << 20}, {half, 7, 4, 7 << 20},
-		{half / 4, 1, 2, 1 << 30}, {half / 4, 2, 4, 1 << 30}, {half, 1, 4, 1 << 30},
+		{half, 1, 2, 0, 0}, {half, 7, 1, 0, 0}, {half, 8, 3, 0, 0},
+		{half, 1, 2, 7 << 20, 0}, {half, 2, 4, 7 << 20, 0}, {half, 7, 4, 7 << 20, 0},
+		{half / 4, 1, 2, 1 << 30, 0}, {half / 4, 2, 4, 1 << 30, 0}, {half, 1, 4, 1 << 30, 0},
+		{half, 2, 2, 1 << 30, mostShort}, {half, 8, 3, 1 << 30, mostShort},
 	} {
 		const pieces = 160
 		old := &places{offsets: []int64{0, 100}}
@@ -87,6 +88,7 @@ func TestFewJoinsAtTheBeginning(t *testing.T) {
 				return nil
 			}}
 		l.allowance.again.Store(c.again)
+		l.allowance.short.Store(c.short)
 		must := func(err error) {
 			if err != nil {
 				t.Fatal(err)
@@ -102,7 +104,7 @@ func TestFewJoinsAtTheBeginning(t *testing.T) {
 		}
 		must(l.finish())
 		if len(first.strands) != c.strands {
-			t.Errorf("%d pieces of %d bytes between, %d sent again before: %d strands, not %d", c.between, c.size, c.again, len(first.strands), c.strands)
+			t.Errorf("%d pieces of %d bytes between, %d sent again and %d strands woven before: %d strands, not %d", c.between, c.size, c.again, c.short, len(first.strands), c.strands)
 		}
 	}
 }

@@ -26,6 +26,9 @@ const (
 	little   = 1 << 20
 )
 
+// skipped is how many bytes between two pieces that are fetched are read for nothing, at most: a request takes longer.
+const skipped = 512 << 10
+
 // grace is how long a request whose effect must be known goes on after its cancellation.
 const grace = 5 * time.Second
 
@@ -139,37 +142,67 @@ func (s *sender) send(ctx context.Context, p part) (objstore.Part, error) {
 
 // fetch fills the holes of a part.
 func (s *sender) fetch(ctx context.Context, data []byte, holes []hole) error {
-	for _, h := range holes {
-		offset, length := s.places.span(h.first, h.end)
-		if err := fetch(ctx, s.store, s.old.Key, offset, data[h.at:h.at+int(length)]); err != nil {
+	for len(holes) > 0 {
+		n := s.nearby(holes)
+		if err := s.fill(ctx, data, holes[:n]); err != nil {
 			return err
 		}
-		for piece := h.first; piece < h.end; piece++ {
-			if piece == headPiece || piece == s.places.tailPiece() {
-				continue // which run they belong to is checked with the whole
-			}
-			at, size := s.places.span(piece, piece+1)
-			run := data[h.at+int(at-offset):][:size]
-			if crc32.Checksum(run, castagnoli) != s.old.Segments[piece-1].CRC32C {
-				return damaged(s.old.Key, at)
-			}
-		}
+		holes = holes[n:]
 	}
 	return nil
 }
 
-// fetch fills buf from an object.
-func fetch(ctx context.Context, store objstore.Store, key string, offset int64, buf []byte) error {
-	if len(buf) == 0 {
+// nearby is how many holes one request fills.
+func (s *sender) nearby(holes []hole) int {
+	n := 1
+	for n < len(holes) && holes[n].first >= holes[n-1].end {
+		if _, between := s.places.span(holes[n-1].end, holes[n].first); between > skipped {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// fill reads a range of the old object, and from it holes that lie there in order.
+func (s *sender) fill(ctx context.Context, data []byte, holes []hole) error {
+	at, length := s.places.span(holes[0].first, holes[len(holes)-1].end)
+	if length == 0 {
 		return nil
 	}
-	in, _, err := store.Get(ctx, key, objstore.Range{Offset: offset, Length: int64(len(buf))})
+	in, _, err := s.store.Get(ctx, s.old.Key, objstore.Range{Offset: at, Length: length})
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	if _, err := io.ReadFull(in, buf); err != nil {
-		return short(key, err)
+	for _, h := range holes {
+		offset, length := s.places.span(h.first, h.end)
+		if _, err := io.CopyN(io.Discard, in, offset-at); err != nil {
+			return short(s.old.Key, err)
+		}
+		buf := data[h.at:][:length]
+		if _, err := io.ReadFull(in, buf); err != nil {
+			return short(s.old.Key, err)
+		}
+		if err := s.compare(h, buf); err != nil {
+			return err
+		}
+		at = offset + length
+	}
+	return nil
+}
+
+// compare refuses what is not the old pieces.
+func (s *sender) compare(h hole, buf []byte) error {
+	offset, _ := s.places.span(h.first, h.end)
+	for piece := h.first; piece < h.end; piece++ {
+		if piece == headPiece || piece == s.places.tailPiece() {
+			continue // which run they belong to is checked with the whole
+		}
+		at, size := s.places.span(piece, piece+1)
+		if crc32.Checksum(buf[at-offset:][:size], castagnoli) != s.old.Segments[piece-1].CRC32C {
+			return damaged(s.old.Key, at)
+		}
 	}
 	return nil
 }
