@@ -35,8 +35,14 @@ snapshot. On a terminal, or with --window, it goes on with what can be restored:
 when to when on each timeline, and the WAL that is missing in between; in JSON that
 is under _recoverable. The engine need not run.
 ` + fromHelp + `
-With --from, "all" is every server that has backups below URL.`,
-		Example: "  holdfast list-backups main\n  holdfast list-backups all --from s3://bucket/path\n  holdfast -f json list-backups all\n  holdfast list-backups main --window", Args: atLeastOne("SERVER"),
+With --from, "all", or no SERVER, is every server that has backups below URL.`,
+		Example: "  holdfast list-backups main\n  holdfast list-backups --from s3://bucket/path\n  holdfast -f json list-backups all\n  holdfast list-backups main --window",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("from") {
+				return nil
+			}
+			return atLeastOne("SERVER")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.given() {
 				return a.listFrom(cmd.Context(), args, minimal, window, o)

@@ -16,13 +16,16 @@ import (
 
 // listFrom is list-backups of a store.
 func (a *app) listFrom(ctx context.Context, names []string, minimal, window bool, o from) error {
-	if slices.Contains(names, allServers) {
+	if len(names) == 0 || slices.Contains(names, allServers) {
 		store, _, err := o.open(ctx, checkPatience)
 		if err != nil {
 			return err
 		}
 		if names, err = bucket.Servers(ctx, store); err != nil {
 			return err
+		}
+		if len(names) == 0 {
+			a.warn("no server has backups below %s: it is what comes before SERVER/base", o.url)
 		}
 	}
 	for _, name := range names {

@@ -80,6 +80,15 @@ func TestListFromADirectory(t *testing.T) {
 	if err != nil || json.Unmarshal([]byte(out), &object) != nil || object["pgc"] == nil || object["_recoverable"] == nil || object["_WARNING"] == nil {
 		t.Errorf("%v\n%s", err, out)
 	}
+	one, _, _ := inProcess(t, "list-backups", "pgc", "--from", url)
+	for _, every := range [][]string{{"list-backups", "all", "--from", url}, {"list-backups", "--from", url}} {
+		if out, _, err := inProcess(t, every...); err != nil || out != one {
+			t.Errorf("%q: %v\n%s", every, err, out)
+		}
+	}
+	if out, warned, err := inProcess(t, "list-backups", "--from", "file://"+t.TempDir()); err != nil || out != "" || !strings.Contains(warned, "no server has backups below file://") {
+		t.Errorf("of nothing: %v\n%s%s", err, out, warned)
+	}
 	out, _, err = inProcess(t, "show-backup", "pgc", "20261123T025628", "--from", url)
 	for _, text := range []string{"Backup 20261123T025628:", "Root Backup", "20261123T025620", url + "/pgc/base/20261123T025628", "2 objects"} {
 		if err != nil || !strings.Contains(out, text) {
