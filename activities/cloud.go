@@ -135,6 +135,7 @@ func cloudWarnings(s *config.Server, info *backupinfo.Info, res cloudcopy.Result
 	if res.Unusable != "" {
 		out = append(out, "The records of the backup before cannot be used, so that everything was sent: "+res.Unusable+".")
 	}
+	add(res.Lost, "The store has lost objects of the backup before, or has them with another size: %s. That backup cannot be restored: look for the cause in the store, and verify the other backups.")
 	add(res.Resized, "Files changed their size while they were read, and WAL does not mend them: %s. They are no part of PostgreSQL; keep them elsewhere.")
 	if !s.ExternalConfiguration {
 		add(place(datadir.Below).includedOutside(info), "The configuration includes files outside the data directory, which are not in the backup: %s. "+lookAfter)

@@ -404,6 +404,24 @@ func TestRecordsOfAnEarlierVersion(t *testing.T) {
 	}
 }
 
+// TestLostObjects: a backup whose predecessor has lost an object is made all the same, and says so.
+func TestLostObjects(t *testing.T) {
+	for _, reuse := range []Reuse{Checksum, Mtime} {
+		b := newBench(t)
+		first := b.taken("1")
+		lost := first.Base + "data_0001.tar.zst"
+		require.NoError(t, b.store.Delete(t.Context(), lost))
+		second := b.job("2", 1)
+		second.Reuse, second.Previous = reuse, first.Base
+		res, err := Copy(t.Context(), second)
+		require.NoError(t, err)
+		assert.Equal(t, []string{lost}, res.Lost)
+		assert.Positive(t, res.Sent)
+		b.done(second)
+		b.same(second)
+	}
+}
+
 // rewrite changes the stored records.
 func (b *bench) rewrite(job Job, change func(name, text string) string) {
 	stored := b.records(job)

@@ -83,6 +83,9 @@ func Copy(ctx context.Context, job Job) (Result, error) {
 	if err := c.volumes(ctx, plan); err != nil {
 		return Result{}, err
 	}
+	if c.old != nil {
+		c.res.Lost = c.old.lost
+	}
 	if err := c.sum(plan); err != nil {
 		return Result{}, err
 	}

@@ -73,6 +73,8 @@ type Result struct {
 	BadPages []BadPages
 	// Unusable says why the records of the previous backup are of no use; all was sent then.
 	Unusable string
+	// Lost are objects of the previous backup that the store has no more, or of another size.
+	Lost []string
 }
 
 // Item is how long a tree took.

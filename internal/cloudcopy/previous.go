@@ -2,6 +2,7 @@ package cloudcopy
 
 import (
 	"context"
+	"sync"
 
 	"github.com/holdfast-pg/holdfast/internal/bundle"
 	"github.com/holdfast-pg/holdfast/internal/datadir"
@@ -18,6 +19,10 @@ type previous struct {
 	p     *volumes.Plan
 	world datadir.World
 	match map[string]string // volumes by the names of those that will have most of their files
+	sizes map[string]int64  // of the objects that the store has, by key
+
+	mu   sync.Mutex
+	lost []string // keys of those that it should have
 }
 
 // previous fetches the records of the backup that is to be reused.
@@ -38,7 +43,14 @@ func (c *copying) previous(ctx context.Context) (*previous, error) {
 		j.close()
 		return nil, err
 	}
-	old.world = st.World
+	old.world, old.sizes = st.World, map[string]int64{}
+	for o, err := range c.Store.List(ctx, c.Previous) {
+		if err != nil {
+			j.close()
+			return nil, err
+		}
+		old.sizes[o.Key] = o.Size
+	}
 	return old, nil
 }
 
@@ -95,7 +107,8 @@ type counterpart struct {
 	j       records
 }
 
-// counterpart reads what is known of the volume that has most of the files.
+// counterpart reads what is known of the volume that has most of the files. One that the store has lost is none:
+// else every backup after that would fail.
 func (p *previous) counterpart(v volumes.Volume) (*counterpart, error) {
 	if p == nil || p.match[v.Name()] == "" {
 		return nil, nil //nolint:nilnil // as said
@@ -104,6 +117,12 @@ func (p *previous) counterpart(v volumes.Volume) (*counterpart, error) {
 	var err error
 	if c.e, err = p.j.entry(c.archive); err != nil || c.e == nil {
 		return nil, err
+	}
+	if size, there := p.sizes[c.e.Record.Key]; !there || size != c.e.Record.Size {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.lost = append(p.lost, c.e.Record.Key)
+		return nil, nil //nolint:nilnil // as said
 	}
 	return c, nil
 }
